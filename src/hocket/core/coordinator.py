@@ -1,0 +1,250 @@
+"""The aggregator's rules: who is triggered, what becomes of each update, when the task ends.
+
+A plain synchronous object. The services and the simulator drive the very same one.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from hocket.core import events as ev
+from hocket.core.device import Caller, Device, DeviceState
+from hocket.core.fleet import Fleet, Member
+from hocket.core.ids import DeviceId, Version
+from hocket.core.ledger import Ledger
+from hocket.core.records import DevicePhase, DeviceStatus, Evaluation
+from hocket.core.strategy import Global, Strategy
+from hocket.core.terms import Finished
+from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy, Triggering
+from hocket.core.update import Applied, Dropped, DropReason, Outcome, Update, UpdateHeader
+from hocket.core.versions import Versions
+from hocket.errors import UnknownVersion
+
+P = TypeVar("P")
+S = TypeVar("S")
+
+
+class Coordinator(Generic[P, S]):
+    """Events in, effects out. Raises HocketError from `handle` for what must be refused."""
+
+    def __init__(
+        self,
+        rules: CoordinatorRules,
+        strategy: Strategy[P, S],
+        first: Global[P],
+        slots: SlotPolicy | None = None,
+        memory: S | None = None,
+    ) -> None:
+        self.rules = rules
+        self.versions: Versions[P] = Versions(first, rules.staleness_limit)
+        self.fleet = Fleet()
+        self.finished: Finished | None = None
+        self.updates_accepted = 0
+        self.updates_rejected = 0
+        self._strategy = strategy
+        self._memory: S = strategy.init(first.model) if memory is None else memory
+        self._triggering = Triggering(rules, self.fleet, slots or FixedSlot())
+        self._ledger = Ledger()
+        self._pending_ids: list[str] = []  # updates accepted since the newest version
+        self._contributors: set[DeviceId] = set()
+        self._evaluated: tuple[Version, Evaluation] | None = None
+
+    @property
+    def newest(self) -> Global[P]:
+        """The newest global model."""
+        return self.versions.newest
+
+    @property
+    def evaluated(self) -> tuple[Version, Evaluation] | None:
+        """The newest version whose evaluation is known."""
+        return self._evaluated
+
+    def statuses(self, now: float) -> tuple[DeviceStatus, ...]:
+        """Every device's part so far."""
+        return self.fleet.statuses(now)
+
+    def settled(self, header: UpdateHeader) -> Outcome | None:
+        """The answer that this update_id got before, if any."""
+        return self._ledger.outcome(header.update_id, header.device_id)
+
+    def check(self, header: UpdateHeader) -> None:
+        """Refuse, before its body is read, what would be refused afterwards.
+
+        Raises UnknownDevice, StaleIncarnation or UnknownVersion.
+        """
+        self.fleet.admit(header_caller(header))
+        if self._doomed(header) is None:
+            self.versions.get(header.base_version)
+
+    def next_deadline(self) -> float | None:
+        """When `handle(Tick(), now)` is next worth calling."""
+        deadlines = [member.timeout_at for member in self.fleet.in_flight()]
+        if self.finished is None:
+            if (at := self._triggering.next_deadline()) is not None:
+                deadlines.append(at)
+            first_fired = self._triggering.first_fired
+            if self.rules.stop.wall_s is not None and first_fired is not None:
+                deadlines.append(first_fired + self.rules.stop.wall_s)
+        return min(deadlines, default=None)
+
+    def handle(self, event: ev.Event[P], now: float) -> list[ev.Effect[P]]:  # noqa: C901 -- a table
+        """Take one event in; raises HocketError where the sender must be refused."""
+        effects: list[ev.Effect[P]] = []
+        match event:
+            case ev.DeviceSeen(device):
+                self._seen(device, now)
+            case ev.Subscribed(caller):
+                self._subscribed(self.fleet.admit(caller), now, effects)
+            case ev.Unsubscribed(caller):
+                self._unsubscribed(caller, now)
+            case ev.BaseTaken(caller, version):
+                self._base_taken(self.fleet.admit(caller), version, now)
+            case ev.PushStarted(header):
+                member = self.fleet.admit(header_caller(header))
+                member.enter(DevicePhase.PUSHING, now, header.base_version)
+                member.timeout_at = now + self.rules.train_timeout_s
+            case ev.PushBroken(header):
+                self._push_broken(header, now)
+            case ev.Refused(header):
+                self._refused(header, now)
+            case ev.Pushed(update):
+                self._pushed(update, now, effects)
+            case ev.Evaluated(version, evaluation):
+                if self._evaluated is None or version >= self._evaluated[0]:
+                    self._evaluated = (version, evaluation)
+            case ev.Tick():
+                self._give_up_the_silent(now)
+        self._stop_if_due(now, effects)
+        if self.finished is None:
+            effects += self._triggering.due(now, self.newest.version, self._contributors)
+        return effects
+
+    def _seen(self, device: Device, now: float) -> None:
+        known = self.fleet.find(device.device_id)
+        reborn = known is not None and known.device.incarnation != device.incarnation
+        member = self.fleet.see(device, now)
+        if reborn or device.state is not DeviceState.ALIVE:
+            member.subscribed = False
+            self._rest(member, now)
+
+    def _subscribed(self, member: Member, now: float, effects: list[ev.Effect[P]]) -> None:
+        member.subscribed = True
+        if member.status.phase is DevicePhase.AWAY:
+            self._rest(member, now)
+        if self.finished is not None:
+            effects.append(ev.TaskFinished(self.finished))
+
+    def _unsubscribed(self, caller: Caller, now: float) -> None:
+        member = self.fleet.find(caller.device_id)
+        if member is None or member.caller != caller:
+            return  # an older incarnation's stream has nothing to say about the newer one
+        member.subscribed = False
+        if member.status.phase is DevicePhase.IDLE:
+            self._rest(member, now)
+
+    def _base_taken(self, member: Member, version: Version, now: float) -> None:
+        self.versions.hold(member.device.device_id, version)
+        member.enter(DevicePhase.TRAINING, now, version)
+        member.timeout_at = now + self.rules.train_timeout_s
+
+    def _push_broken(self, header: UpdateHeader, now: float) -> None:
+        member = self.fleet.find(header.device_id)
+        if member is not None and member.status.phase is DevicePhase.PUSHING:
+            member.enter(DevicePhase.TRAINING, now)
+
+    def _refused(self, header: UpdateHeader, now: float) -> None:
+        self.updates_rejected += 1
+        member = self.fleet.find(header.device_id)
+        if member is not None and member.caller == header_caller(header):
+            member.count_refused()
+            self._rest(member, now)
+
+    def _pushed(self, update: Update[P], now: float, effects: list[ev.Effect[P]]) -> None:
+        header = update.header
+        before = self.settled(header)
+        if before is not None:
+            effects.append(ev.Settled(header, before, first_time=False))
+            return
+        member = self.fleet.admit(header_caller(header))
+        outcome = self._doomed(header) or self._fold(update, effects)
+        self._ledger.settle(header.update_id, header.device_id, outcome)
+        dense_bytes = self.rules.work.down_bytes
+        member.count(outcome, header.train_loss, update.wire_bytes, dense_bytes)
+        if isinstance(outcome, Dropped):
+            self.updates_rejected += 1
+        else:
+            self.updates_accepted += 1
+        effects.append(ev.Settled(header, outcome, first_time=True))
+        self._rest(member, now)
+
+    def _doomed(self, header: UpdateHeader) -> Dropped | None:
+        tau = self.newest.version - header.base_version
+        if self.finished is not None:
+            return Dropped(
+                DropReason.TASK_FINISHED, f"the task is over: {self.finished.reason}", max(0, tau)
+            )
+        if tau < 0:
+            raise UnknownVersion(
+                f"base version {header.base_version} does not exist yet (newest is "
+                f"{self.newest.version}); pull the model and train from it"
+            )
+        if tau > self.rules.staleness_limit:
+            return Dropped(
+                DropReason.TOO_STALE,
+                f"base version {header.base_version} is {tau} versions old, the limit is "
+                f"{self.rules.staleness_limit}; pull the newest model and train anew",
+                tau,
+            )
+        return None
+
+    def _fold(self, update: Update[P], effects: list[ev.Effect[P]]) -> Outcome:
+        header = update.header
+        base = self.versions.get(header.base_version)
+        before = self.newest
+        step = self._strategy.step(before, self._memory, update, base)
+        self._memory = step.memory
+        if isinstance(step.outcome, Dropped):
+            return step.outcome
+        self._pending_ids.append(header.update_id)
+        self._contributors.add(header.device_id)
+        if header.refresh is not None:
+            self._triggering.learn(header.device_id, header.refresh)
+        if isinstance(step.outcome, Applied):
+            self._made(step.after, effects)
+        return step.outcome
+
+    def _made(self, made: Global[P], effects: list[ev.Effect[P]]) -> None:
+        self.versions.add(made)
+        effects.append(ev.VersionMade(made, tuple(self._pending_ids)))
+        self._pending_ids.clear()
+        self._contributors.clear()
+        if made.version % self.rules.evaluate_every == 0:
+            effects.append(ev.Evaluate(made.version, made.model))
+
+    def _rest(self, member: Member, now: float) -> None:
+        self.versions.release(member.device.device_id)
+        member.rest(now)
+
+    def _give_up_the_silent(self, now: float) -> None:
+        for member in self.fleet.in_flight():
+            if now >= member.timeout_at:
+                self._rest(member, now)
+
+    def _stop_if_due(self, now: float, effects: list[ev.Effect[P]]) -> None:
+        if self.finished is not None:
+            return
+        first_fired = self._triggering.first_fired
+        running_s = 0.0 if first_fired is None else now - first_fired
+        evaluation = self._evaluated[1] if self._evaluated else None
+        reason = self.rules.stop.reason(self.newest.version, evaluation, running_s)
+        if reason is None:
+            return
+        self.finished = Finished(reason)
+        effects.append(ev.TaskFinished(self.finished))
+        if self._evaluated is None or self._evaluated[0] != self.newest.version:
+            effects.append(ev.Evaluate(self.newest.version, self.newest.model))
+
+
+def header_caller(header: UpdateHeader) -> Caller:
+    """Who sent an update."""
+    return Caller(header.device_id, header.incarnation)

@@ -1,0 +1,26 @@
+"""When devices are triggered, and which ones. To add one: write the class, list it here."""
+
+from __future__ import annotations
+
+from hocket.core.scheduling.estimate import Work, expected_s
+from hocket.core.scheduling.pace import Concurrent, Pace, Periodic, Progress, Rounds
+from hocket.core.scheduling.selection import ByCapability, Candidate, Selection, Uniform
+
+AnyPace = Periodic | Concurrent | Rounds
+AnySelection = Uniform | ByCapability
+
+__all__ = [
+    "AnyPace",
+    "AnySelection",
+    "ByCapability",
+    "Candidate",
+    "Concurrent",
+    "Pace",
+    "Periodic",
+    "Progress",
+    "Rounds",
+    "Selection",
+    "Uniform",
+    "Work",
+    "expected_s",
+]

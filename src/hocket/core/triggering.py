@@ -1,0 +1,125 @@
+"""Sends idle devices to work: how many by the pace, which by the selection, with which slot."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hocket.core.chance import Stream, stream_seed
+from hocket.core.events import SendTrigger
+from hocket.core.fleet import NO_VERSION, Fleet, Member
+from hocket.core.ids import DeviceId, Version
+from hocket.core.records import DevicePhase
+from hocket.core.scheduling import AnyPace, AnySelection, Candidate, Progress, Work, expected_s
+from hocket.core.stop import Stop
+from hocket.core.terms import Trigger
+from hocket.core.update import RefreshReport
+
+
+class SlotPolicy(Protocol):
+    """Who suggests the local epoch after which a device pulls afresh (FedASMU 1.5)."""
+
+    def propose(self, seed: int) -> int:
+        """A slot in 1..epochs-1; 0 for none."""
+        ...
+
+    def reinforce(self, slot: int, reward: float) -> None:
+        """Learn from what a merge at `slot` gained."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSlot:
+    """Always the same slot; 0 for none."""
+
+    slot: int = 0
+
+    def propose(self, seed: int) -> int:  # noqa: ARG002 -- chance changes nothing here
+        """The slot."""
+        return self.slot
+
+    def reinforce(self, slot: int, reward: float) -> None:
+        """A fixed slot learns nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorRules:
+    """Settings of the coordinator."""
+
+    pace: AnyPace
+    selection: AnySelection
+    work: Work
+    stop: Stop = field(default_factory=Stop)
+    staleness_limit: int = 99  # in versions (tau); older updates are dropped, older bases forgotten
+    train_timeout_s: float = 600.0  # after this long a device in flight is given up
+    evaluate_every: int = 1  # versions
+    seed: int = 0
+
+
+class Triggering:
+    """Who is asked to train, and when."""
+
+    def __init__(self, rules: CoordinatorRules, fleet: Fleet, slots: SlotPolicy) -> None:
+        self.first_fired: float | None = None  # when the task's first trigger was sent
+        self._rules = rules
+        self._fleet = fleet
+        self._slots = slots
+        self._reported: set[DeviceId] = set()  # devices whose own Q-table has begun to learn
+        self._last_fired: float | None = None
+        self._count = 0
+
+    def learn(self, device_id: DeviceId, report: RefreshReport) -> None:
+        """A merge at the reported slot gained so much."""
+        self._reported.add(device_id)
+        self._slots.reinforce(report.slot, report.reward)
+
+    def next_deadline(self) -> float | None:
+        """When waiting alone makes a trigger due."""
+        if not self._fleet.idle():
+            return None
+        return self._rules.pace.next_deadline(self._progress(0.0, frozenset()))
+
+    def due(
+        self, now: float, newest: Version, contributors: AbstractSet[DeviceId]
+    ) -> list[SendTrigger]:
+        """Triggers to send now. `contributors` have given to the version in the making."""
+        idle = self._candidates(now, contributors)
+        count = self._rules.pace.due(self._progress(now, contributors)) if idle else 0
+        if count <= 0:
+            return []
+        chance = Stream(self._rules.seed, "selection", self._count)
+        chosen = self._rules.selection.choose(idle, count, chance)
+        self._last_fired = now
+        if self.first_fired is None:
+            self.first_fired = now
+        return [self._send(device_id, now, newest) for device_id in chosen]
+
+    def _candidates(self, now: float, contributors: AbstractSet[DeviceId]) -> list[Candidate]:
+        barred = contributors if self._rules.pace.once_per_version else frozenset()
+        return [
+            self._candidate(member, now)
+            for member in self._fleet.idle()
+            if member.device.device_id not in barred
+        ]
+
+    def _candidate(self, member: Member, now: float) -> Candidate:
+        waited_s = now - member.last_triggered
+        expected = expected_s(member.device, self._rules.work)
+        return Candidate(member.device.device_id, waited_s, expected)
+
+    def _send(self, device_id: DeviceId, now: float, newest: Version) -> SendTrigger:
+        member = self._fleet.member(device_id)
+        self._count += 1
+        slot = 0
+        if device_id not in self._reported:
+            slot = self._slots.propose(stream_seed(self._rules.seed, "slot", self._count))
+        timeout_s = self._rules.train_timeout_s
+        member.last_triggered = now
+        member.timeout_at = now + timeout_s
+        member.enter(DevicePhase.TRAINING, now, NO_VERSION)
+        trigger = Trigger(f"{newest}-{self._count}", newest, slot, timeout_s)
+        return SendTrigger(member.caller, trigger)
+
+    def _progress(self, now: float, contributors: AbstractSet[DeviceId]) -> Progress:
+        return Progress(now, self._last_fired, len(self._fleet.in_flight()), len(contributors))
