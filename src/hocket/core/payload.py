@@ -47,7 +47,7 @@ class PayloadHeader:
     tensors: tuple[TensorHeader, ...]
     packing: Packing
     wire_bytes: int  # length of the body as it travels
-    checksum: int  # xxh3-64 of the body as it travels
+    checksum: int | None  # xxh3-64 of the body as it travels; None: not checked
 
     @property
     def unpacked_bytes(self) -> int:

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hocket/v1/types.proto\x12\thocket.v1\"<\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x11\n\ttrainable\x18\x03 \x01(\x08\"B\n\x08Manifest\x12&\n\x07tensors\x18\x01 \x03(\x0b\x32\x15.hocket.v1.TensorSpec\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"P\n\x0cSubmodelSpec\x12\x0c\n\x04keep\x18\x01 \x03(\x01\x12$\n\x04rule\x18\x02 \x01(\x0e\x32\x16.hocket.v1.ChannelRule\x12\x0c\n\x04seed\x18\x03 \x01(\x04\"c\n\x0cTensorHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x1f\n\x05\x63odec\x18\x03 \x01(\x0e\x32\x10.hocket.v1.Codec\x12\x15\n\rencoded_bytes\x18\x04 \x01(\x04\"\x84\x01\n\rPayloadHeader\x12(\n\x07tensors\x18\x01 \x03(\x0b\x32\x17.hocket.v1.TensorHeader\x12#\n\x07packing\x18\x02 \x01(\x0e\x32\x12.hocket.v1.Packing\x12\x12\n\nwire_bytes\x18\x03 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\x06\"7\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x10\n\x08\x63hecksum\x18\x03 \x01(\x06\"@\n\x08\x43ostLine\x12\x0c\n\x04keep\x18\x01 \x01(\x01\x12\x0f\n\x07\x66ixed_s\x18\x02 \x01(\x01\x12\x15\n\rper_example_s\x18\x03 \x01(\x01\"\x9e\x01\n\nCapability\x12\"\n\x05\x63osts\x18\x01 \x03(\x0b\x32\x13.hocket.v1.CostLine\x12\x17\n\x0fprocessor_share\x18\x02 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x65nergy_share\x18\x04 \x01(\x01\x12\x11\n\tavailable\x18\x05 \x01(\x08\x12\x14\n\x0cnum_examples\x18\x06 \x01(\x04\"v\n\x04Link\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x16\n\x0eup_bytes_per_s\x18\x02 \x01(\x01\x12\x18\n\x10\x64own_bytes_per_s\x18\x03 \x01(\x01\x12\r\n\x05rtt_s\x18\x04 \x01(\x01\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x11\n\ttransfers\x18\x06 \x01(\x04\"0\n\x06\x43\x61ller\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04*]\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\r\n\tCODEC_RAW\x10\x01\x12\x0e\n\nCODEC_FP16\x10\x02\x12\x0e\n\nCODEC_INT8\x10\x03\x12\x0e\n\nCODEC_TOPK\x10\x04*F\n\x07Packing\x12\x17\n\x13PACKING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPACKING_NONE\x10\x01\x12\x10\n\x0cPACKING_ZSTD\x10\x02*^\n\x0b\x43hannelRule\x12\x1c\n\x18\x43HANNEL_RULE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANNEL_RULE_LEADING\x10\x01\x12\x17\n\x13\x43HANNEL_RULE_RANDOM\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hocket/v1/types.proto\x12\thocket.v1\"<\n\nTensorSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x11\n\ttrainable\x18\x03 \x01(\x08\"B\n\x08Manifest\x12&\n\x07tensors\x18\x01 \x03(\x0b\x32\x15.hocket.v1.TensorSpec\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"P\n\x0cSubmodelSpec\x12\x0c\n\x04keep\x18\x01 \x03(\x01\x12$\n\x04rule\x18\x02 \x01(\x0e\x32\x16.hocket.v1.ChannelRule\x12\x0c\n\x04seed\x18\x03 \x01(\x04\"c\n\x0cTensorHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x1f\n\x05\x63odec\x18\x03 \x01(\x0e\x32\x10.hocket.v1.Codec\x12\x15\n\rencoded_bytes\x18\x04 \x01(\x04\"\x96\x01\n\rPayloadHeader\x12(\n\x07tensors\x18\x01 \x03(\x0b\x32\x17.hocket.v1.TensorHeader\x12#\n\x07packing\x18\x02 \x01(\x0e\x32\x12.hocket.v1.Packing\x12\x12\n\nwire_bytes\x18\x03 \x01(\x04\x12\x15\n\x08\x63hecksum\x18\x04 \x01(\x06H\x00\x88\x01\x01\x42\x0b\n\t_checksum\"I\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x15\n\x08\x63hecksum\x18\x03 \x01(\x06H\x00\x88\x01\x01\x42\x0b\n\t_checksum\"@\n\x08\x43ostLine\x12\x0c\n\x04keep\x18\x01 \x01(\x01\x12\x0f\n\x07\x66ixed_s\x18\x02 \x01(\x01\x12\x15\n\rper_example_s\x18\x03 \x01(\x01\"\x9e\x01\n\nCapability\x12\"\n\x05\x63osts\x18\x01 \x03(\x0b\x32\x13.hocket.v1.CostLine\x12\x17\n\x0fprocessor_share\x18\x02 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x65nergy_share\x18\x04 \x01(\x01\x12\x11\n\tavailable\x18\x05 \x01(\x08\x12\x14\n\x0cnum_examples\x18\x06 \x01(\x04\"v\n\x04Link\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x16\n\x0eup_bytes_per_s\x18\x02 \x01(\x01\x12\x18\n\x10\x64own_bytes_per_s\x18\x03 \x01(\x01\x12\r\n\x05rtt_s\x18\x04 \x01(\x01\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x11\n\ttransfers\x18\x06 \x01(\x04\"0\n\x06\x43\x61ller\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04*]\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\r\n\tCODEC_RAW\x10\x01\x12\x0e\n\nCODEC_FP16\x10\x02\x12\x0e\n\nCODEC_INT8\x10\x03\x12\x0e\n\nCODEC_TOPK\x10\x04*F\n\x07Packing\x12\x17\n\x13PACKING_UNSPECIFIED\x10\x00\x12\x10\n\x0cPACKING_NONE\x10\x01\x12\x10\n\x0cPACKING_ZSTD\x10\x02*^\n\x0b\x43hannelRule\x12\x1c\n\x18\x43HANNEL_RULE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANNEL_RULE_LEADING\x10\x01\x12\x17\n\x13\x43HANNEL_RULE_RANDOM\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hocket.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CODEC']._serialized_start=938
-  _globals['_CODEC']._serialized_end=1031
-  _globals['_PACKING']._serialized_start=1033
-  _globals['_PACKING']._serialized_end=1103
-  _globals['_CHANNELRULE']._serialized_start=1105
-  _globals['_CHANNELRULE']._serialized_end=1199
+  _globals['_CODEC']._serialized_start=974
+  _globals['_CODEC']._serialized_end=1067
+  _globals['_PACKING']._serialized_start=1069
+  _globals['_PACKING']._serialized_end=1139
+  _globals['_CHANNELRULE']._serialized_start=1141
+  _globals['_CHANNELRULE']._serialized_end=1235
   _globals['_TENSORSPEC']._serialized_start=36
   _globals['_TENSORSPEC']._serialized_end=96
   _globals['_MANIFEST']._serialized_start=98
@@ -46,15 +46,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENSORHEADER']._serialized_start=248
   _globals['_TENSORHEADER']._serialized_end=347
   _globals['_PAYLOADHEADER']._serialized_start=350
-  _globals['_PAYLOADHEADER']._serialized_end=482
-  _globals['_CHUNK']._serialized_start=484
-  _globals['_CHUNK']._serialized_end=539
-  _globals['_COSTLINE']._serialized_start=541
-  _globals['_COSTLINE']._serialized_end=605
-  _globals['_CAPABILITY']._serialized_start=608
-  _globals['_CAPABILITY']._serialized_end=766
-  _globals['_LINK']._serialized_start=768
-  _globals['_LINK']._serialized_end=886
-  _globals['_CALLER']._serialized_start=888
-  _globals['_CALLER']._serialized_end=936
+  _globals['_PAYLOADHEADER']._serialized_end=500
+  _globals['_CHUNK']._serialized_start=502
+  _globals['_CHUNK']._serialized_end=575
+  _globals['_COSTLINE']._serialized_start=577
+  _globals['_COSTLINE']._serialized_end=641
+  _globals['_CAPABILITY']._serialized_start=644
+  _globals['_CAPABILITY']._serialized_end=802
+  _globals['_LINK']._serialized_start=804
+  _globals['_LINK']._serialized_end=922
+  _globals['_CALLER']._serialized_start=924
+  _globals['_CALLER']._serialized_end=972
 # @@protoc_insertion_point(module_scope)

@@ -213,7 +213,7 @@ class PayloadHeader(google.protobuf.message.Message):
     wire_bytes: builtins.int
     """length of the body as it travels"""
     checksum: builtins.int
-    """xxh3-64 of the body as it travels"""
+    """xxh3-64 of the body as it travels; absent: not checked"""
     @property
     def tensors(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___TensorHeader]: ...
     def __init__(
@@ -222,9 +222,11 @@ class PayloadHeader(google.protobuf.message.Message):
         tensors: collections.abc.Iterable[Global___TensorHeader] | None = ...,
         packing: Global___Packing.ValueType = ...,
         wire_bytes: builtins.int = ...,
-        checksum: builtins.int = ...,
+        checksum: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checksum", b"checksum", "packing", b"packing", "tensors", b"tensors", "wire_bytes", b"wire_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checksum", b"_checksum", "checksum", b"checksum"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checksum", b"_checksum", "checksum", b"checksum", "packing", b"packing", "tensors", b"tensors", "wire_bytes", b"wire_bytes"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_checksum", b"_checksum"]) -> typing.Literal["checksum"] | None: ...
 
 Global___PayloadHeader: typing_extensions.TypeAlias = PayloadHeader
 
@@ -242,15 +244,17 @@ class Chunk(google.protobuf.message.Message):
     data: builtins.bytes
     """at most 1 MiB"""
     checksum: builtins.int
-    """xxh3-64 of `data`"""
+    """xxh3-64 of `data`; absent: not checked"""
     def __init__(
         self,
         *,
         offset: builtins.int = ...,
         data: builtins.bytes = ...,
-        checksum: builtins.int = ...,
+        checksum: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["checksum", b"checksum", "data", b"data", "offset", b"offset"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_checksum", b"_checksum", "checksum", b"checksum"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_checksum", b"_checksum", "checksum", b"checksum", "data", b"data", "offset", b"offset"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_checksum", b"_checksum"]) -> typing.Literal["checksum"] | None: ...
 
 Global___Chunk: typing_extensions.TypeAlias = Chunk
 
