@@ -1,0 +1,57 @@
+"""Stochastic gradient descent as torch.optim.SGD does it, on tensors instead of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hocket.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRules:
+    """How a device trains between a trigger and its push."""
+
+    local_epochs: int
+    batch_size: int
+    learning_rate: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    gradient_clip_norm: float | None = None  # largest Euclidean norm of a step's whole gradient
+
+    def __post_init__(self) -> None:
+        """Refuse rules under which nothing could be learned."""
+        clip = self.gradient_clip_norm
+        wrong = {
+            "local_epochs": self.local_epochs < 1,
+            "batch_size": self.batch_size < 1,
+            "learning_rate": not 0.0 < self.learning_rate < float("inf"),
+            "momentum": not 0.0 <= self.momentum < 1.0,
+            "weight_decay": not 0.0 <= self.weight_decay < float("inf"),
+            "gradient_clip_norm": clip is not None and not clip > 0.0,
+        }
+        for field in (name for name, bad in wrong.items() if bad):
+            msg = f"training rule {field} is {getattr(self, field)}, which is out of range"
+            raise InvalidRequest(msg, field=field)
+
+
+def clip(gradients: Sequence[Tensor], largest_norm: float) -> None:
+    """Scale gradients in place so that their joint Euclidean norm is at most `largest_norm`."""
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    scale = (largest_norm / (norm + 1e-6)).clamp(max=1.0)  # torch's clip_grad_norm_
+    for gradient in gradients:
+        gradient.mul_(scale)
+
+
+def descend(
+    weights: Tensor, gradient: Tensor, velocity: Tensor | None, rules: TrainingRules
+) -> None:
+    """One step of SGD in place, with weight decay and, where a velocity is given, momentum."""
+    if rules.weight_decay:
+        gradient = gradient.add(weights, alpha=rules.weight_decay)
+    if velocity is not None:
+        gradient = velocity.mul_(rules.momentum).add_(gradient)
+    weights.add_(gradient, alpha=-rules.learning_rate)

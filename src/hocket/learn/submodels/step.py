@@ -1,0 +1,117 @@
+"""One training step on the channels that a plan keeps: sliced tensors, never masks.
+
+Every tensor is gathered down to its kept entries, the module's own forward pass runs on those
+(convolutions and linear layers take their sizes from their weights), and the results are written
+back. What the plan drops is not read, not multiplied and not written: its weights, momentum and
+running statistics are the same bits after the step (DISTREAL with `decay_dropped` off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hocket.errors import NotFinite
+from hocket.learn.flat import views
+from hocket.learn.sgd import TrainingRules, clip, descend
+from hocket.learn.submodels.plan import IndexPlan, gather, put
+
+
+def sliced_step(
+    module: nn.Module,
+    vector: Tensor,
+    plan: IndexPlan,
+    batch: tuple[Tensor, Tensor],
+    rules: TrainingRules,
+    *,
+    velocity: Tensor | None = None,
+    rescale: bool = False,
+) -> float:
+    """Train one mini-batch in place on the submodel that `plan` keeps.
+
+    Batch norm uses the batch's statistics; the running ones follow for kept channels. With the
+    full plan this is the step of torch.optim.SGD, bit for bit.
+
+    Args:
+        module: gives the forward pass; its own tensors are neither read nor written, but for
+            integer counters. It is left in training mode.
+        vector: the weights, of shape (plan.graph.manifest.size,); changed in place.
+        plan: the channels to train.
+        batch: inputs and int64 class labels.
+        rules: learning rate, momentum, weight decay and clipping.
+        velocity: the momentum, shaped as `vector` and changed in place; None without momentum.
+        rescale: inverted dropout, the outputs of a layer that keeps k of K channels times K / k.
+            Leave it off where batch norm follows, which undoes it.
+
+    Returns:
+        The mean cross-entropy of the mini-batch before the step.
+
+    Raises:
+        NotFinite: the loss is not; nothing has changed.
+    """
+    manifest = plan.graph.manifest
+    whole = views(vector, manifest)
+    small = {name: gather(tensor, plan.index.get(name, ())) for name, tensor in whole.items()}
+    trained = [tensor.name for tensor in manifest.tensors if tensor.trainable]
+    leaves = {name: small[name].detach().requires_grad_() for name in trained}
+    # Copies, because a forward pass that updates them must not touch the weights' storage.
+    buffers = {name: tensor.clone() for name, tensor in small.items() if name not in leaves}
+    used = leaves | buffers
+    if rescale:
+        used |= {name: leaves[name] * by for name, by in _scales(plan).items() if name in leaves}
+    module.train()
+    inputs, labels = batch
+    loss = F.cross_entropy(functional_call(module, used, (inputs,)), labels)
+    value = float(loss.detach())
+    check_finite(value)
+    gradients = _gradients(loss, leaves, rules)
+    momentum = {} if velocity is None else views(velocity, manifest)
+    with torch.no_grad():
+        for name, gradient in gradients.items():
+            index = plan.index.get(name, ())
+            speed = gather(momentum[name], index) if name in momentum else None
+            descend(small[name], gradient, speed, rules)
+            if index and speed is not None:
+                put(momentum[name], index, speed)
+        for name in leaves.keys() & plan.index.keys():
+            put(whole[name], plan.index[name], small[name])
+        for name, after in buffers.items():
+            put(whole[name], plan.index.get(name, ()), after)
+    return value
+
+
+def check_finite(loss: float) -> None:
+    """Refuse a loss that is NaN or infinite.
+
+    Raises:
+        NotFinite: it is.
+    """
+    if not abs(loss) < float("inf"):
+        msg = f"the training loss is {loss}; lower the learning rate or clip the gradient"
+        raise NotFinite(msg)
+
+
+def _gradients(loss: Tensor, leaves: dict[str, Tensor], rules: TrainingRules) -> dict[str, Tensor]:
+    """Gradients by name; tensors that the forward pass does not use have none."""
+    found: Sequence[Tensor | None] = torch.autograd.grad(
+        loss, list(leaves.values()), allow_unused=True
+    )
+    pairs = zip(leaves, found, strict=True)
+    gradients = {name: gradient for name, gradient in pairs if gradient is not None}
+    if rules.gradient_clip_norm is not None:
+        clip(list(gradients.values()), rules.gradient_clip_norm)
+    return gradients
+
+
+def _scales(plan: IndexPlan) -> dict[str, float]:
+    """K / k by the names of weights and biases that make a group's channels."""
+    return {
+        name: group.size / kept
+        for group, kept in zip(plan.graph.groups, plan.sizes, strict=True)
+        if kept < group.size
+        for name in group.producers
+    }

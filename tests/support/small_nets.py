@@ -1,0 +1,139 @@
+"""Small networks of each shape that slicing must understand, written as a user would."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
+from torch import Tensor, nn
+
+
+class PlainNet(nn.Module):
+    """Three 3x3 convolutions, maps of 32, 16 and 8, and a linear head: DISTREAL 2.8 item 4."""
+
+    def __init__(
+        self, widths: tuple[int, int, int] = (32, 64, 128), maps: int = 32, classes: int = 10
+    ) -> None:
+        super().__init__()
+        one, two, three = widths
+        self.conv1 = nn.Conv2d(3, one, 3, padding=1)
+        self.conv2 = nn.Conv2d(one, two, 3, padding=1)
+        self.conv3 = nn.Conv2d(two, three, 3, padding=1)
+        self.head = nn.Linear(three * (maps // 4) ** 2, classes)
+
+    def forward(self, x: Tensor, masks: tuple[Tensor, ...] | None = None) -> Tensor:
+        for layer, conv in enumerate((self.conv1, self.conv2, self.conv3)):
+            if layer:
+                x = F.max_pool2d(x, 2)
+            x = torch.relu(conv(x))
+            if masks is not None:
+                x = x * masks[layer].view(1, -1, 1, 1)
+        logits: Tensor = self.head(torch.flatten(x, 1))
+        return logits
+
+
+class NormNet(nn.Module):
+    """Convolution, batch norm, ReLU, twice; global pooling; a view instead of a flatten."""
+
+    def __init__(self, one: int = 6, two: int = 10) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, one, 3, padding=1, bias=False),
+            nn.BatchNorm2d(one),
+            nn.ReLU(),
+            nn.Conv2d(one, two, 3, padding=1),
+            nn.BatchNorm2d(two),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+        )
+        self.head = nn.Linear(two, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.body(x)
+        logits: Tensor = self.head(features.view(features.size(0), -1))
+        return logits
+
+
+class PreActBlock(nn.Module):
+    """Pre-activation residual block; the shortcut starts behind the first activation."""
+
+    def __init__(self, inside: int, outside: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inside)
+        self.conv1 = nn.Conv2d(inside, outside, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outside)
+        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1, bias=False)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or inside != outside:
+            self.shortcut = nn.Conv2d(inside, outside, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.bn1(x))
+        beside = x if self.shortcut is None else self.shortcut(active)
+        x = self.conv1(active)
+        x = self.conv2(F.relu(self.bn2(x)))
+        x += beside
+        return x
+
+
+class ResNet(nn.Module):
+    """Pre-activation ResNet of two blocks a stage; (64, 128, 256, 512) is HeteroFL's ResNet18."""
+
+    def __init__(self, widths: tuple[int, ...], classes: int = 10) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+        blocks: list[nn.Module] = []
+        inside = widths[0]
+        for stage, width in enumerate(widths):
+            blocks += [PreActBlock(inside, width, 2 if stage else 1), PreActBlock(width, width, 1)]
+            inside = width
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(inside)
+        self.head = nn.Linear(inside, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.blocks(self.stem(x))))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+
+class ConcatNet(nn.Module):
+    """A convolution that reads two others' outputs side by side, then a wide flatten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = nn.Conv2d(1, 5, 3, padding=1)
+        self.right = nn.Conv2d(5, 7, 3, padding=1)
+        self.norm = nn.BatchNorm2d(12)
+        self.join = nn.Conv2d(12, 8, 3, padding=1)
+        self.head = nn.Linear((12 + 8) * 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = F.relu(self.left(x))
+        both = F.relu(self.norm(torch.cat([left, F.relu(self.right(left))], dim=1)))
+        dense = torch.cat([both, F.relu(self.join(both))], 1)
+        logits: Tensor = self.head(F.avg_pool2d(dense, 2).flatten(1))
+        return logits
+
+
+def heterofl_cnn(image_channels: int = 1) -> nn.Sequential:
+    """HeteroFL's CNN: 64, 128, 256, 512 filters with batch norm, global pooling, ten classes."""
+    layers: list[nn.Module] = []
+    inside = image_channels
+    for width in (64, 128, 256, 512):
+        layers += [nn.Conv2d(inside, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if width < 512 else []
+        inside = width
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, 10)]
+    return nn.Sequential(*layers)
+
+
+def shake(module: nn.Module, seed: int = 0) -> None:
+    """Give every tensor, running statistics included, values unlike any initial value."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.6 - 0.2)
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_var"):
+                buffer.abs_().add_(0.5)

@@ -1,0 +1,183 @@
+"""Which channels are dropped together, and which models are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
+from support.small_nets import ConcatNet, NormNet, PlainNet, ResNet
+from torch import Tensor, nn
+
+from hocket.errors import ModelError
+from hocket.learn.submodels.graph import channel_graph
+from hocket.learn.submodels.layout import Segment
+
+
+class Between(nn.Module):
+    """Two convolutions and a head, with any function of the features between them."""
+
+    def __init__(
+        self, between: Callable[[Tensor], Tensor], middle: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.middle = nn.Identity() if middle is None else middle
+        self.between = between
+        self.second = nn.Conv2d(4, 6, 3, padding=1)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.between(self.middle(self.first(x)))
+        logits: Tensor = self.head(self.second(x).mean((2, 3)))
+        return logits
+
+
+def test_a_chain_of_convolutions_has_one_group_each() -> None:
+    graph = channel_graph(PlainNet(maps=32))
+    assert [(g.name, g.size, g.producers) for g in graph.groups] == [
+        ("conv1", 32, ("conv1.weight", "conv1.bias")),
+        ("conv2", 64, ("conv2.weight", "conv2.bias")),
+        ("conv3", 128, ("conv3.weight", "conv3.bias")),
+    ]
+    # 3 image channels and 10 classes are fixed; each of 128 channels became 8x8 columns.
+    assert graph.axes["conv1.weight"] == ((Segment(32, 0),), (Segment(3),))
+    assert graph.axes["head.weight"] == ((Segment(10),), (Segment(128, 2, block=64),))
+    assert "head.bias" not in graph.axes
+
+
+def test_batch_norm_and_its_statistics_follow_the_convolution() -> None:
+    axes = channel_graph(NormNet()).axes
+    for tensor in ("weight", "bias", "running_mean", "running_var"):
+        assert axes[f"body.1.{tensor}"] == ((Segment(6, 0),),)
+        assert axes[f"body.4.{tensor}"] == ((Segment(10, 1),),)
+
+
+def test_summands_of_a_residual_add_share_a_group() -> None:
+    graph = channel_graph(ResNet((4, 6)))
+    # Stem and both blocks of stage one; then inside each block; shortcut and stage two.
+    assert [g.name for g in graph.groups] == [
+        "stem",
+        "blocks.0.conv1",
+        "blocks.1.conv1",
+        "blocks.2.shortcut",
+        "blocks.2.conv1",
+        "blocks.3.conv1",
+    ]
+    assert graph.groups[0].producers == (
+        "stem.weight",
+        "blocks.0.conv2.weight",
+        "blocks.1.conv2.weight",
+    )
+    assert graph.sizes == (4, 4, 4, 6, 6, 6)
+
+
+def test_concatenated_channels_keep_their_places() -> None:
+    axes = channel_graph(ConcatNet()).axes
+    assert axes["join.weight"][1] == (Segment(5, 0), Segment(7, 1))
+    assert axes["head.weight"][1] == (
+        Segment(5, 0, block=4),
+        Segment(7, 1, block=4),
+        Segment(8, 2, block=4),
+    )
+
+
+def test_hidden_units_are_droppable_on_request_only() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 5), nn.ReLU(), nn.Linear(5, 2))
+    assert channel_graph(net).groups == ()
+    assert [g.name for g in channel_graph(net, linear=True).groups] == ["1"]
+
+
+def test_channels_that_reach_the_output_are_fixed() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Conv2d(4, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    assert [g.name for g in channel_graph(net).groups] == ["0"]
+
+
+def test_adding_the_input_fixes_channels() -> None:
+    class Shortcut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.head((x + self.conv(x)).mean((2, 3)))
+            return logits
+
+    assert channel_graph(Shortcut()).groups == ()
+
+
+def test_a_layer_called_twice_has_one_group() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(1, 4, 3, padding=1)
+            self.again = nn.Conv2d(4, 4, 3, padding=1)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.again(F.relu(self.again(F.relu(self.stem(x)))))
+            logits: Tensor = self.head(x.mean((2, 3)))
+            return logits
+
+    graph = channel_graph(Recurrent())
+    assert [g.name for g in graph.groups] == ["stem"]
+    assert graph.axes["again.weight"] == ((Segment(4, 0),), (Segment(4, 0),))
+
+
+def test_a_bare_parameter_keeps_what_it_scales_whole() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 4, 3)
+            self.scale = nn.Parameter(torch.ones(4, 1, 1))
+            self.second = nn.Conv2d(4, 3, 3)
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.head(self.second(self.first(x) * self.scale).mean((2, 3)))
+            return logits
+
+    assert [g.name for g in channel_graph(Scaled()).groups] == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("between", "middle", "named"),
+    [
+        (torch.relu, nn.Conv2d(4, 4, 3, groups=4), "'middle'.*grouped convolution"),
+        (torch.relu, nn.GroupNorm(2, 4), "'middle'.*several channels"),
+        (
+            torch.relu,
+            nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
+            "'middle.*no rule",
+        ),
+        (torch.relu, nn.ConvTranspose2d(4, 4, 3), "'middle'.*no rule"),
+        (lambda x: torch.cumsum(x, 1), None, "'cumsum'.*no rule"),
+        (lambda x: x.view(-1, 4, 8, 8), None, "'view'.*only flatten"),
+        (lambda x: x.permute(0, 1, 3, 2), None, "'permute'.*no rule"),
+        (lambda x: x.mean(1, keepdim=True), None, "'mean'.*no rule"),
+        (lambda x: torch.cat([x, x], 2), None, "'cat'.*axis 1"),
+        (lambda x: F.softmax(x, dim=1), None, "'softmax'.*several channels"),
+    ],
+)
+def test_a_node_without_a_rule_is_named(
+    between: Callable[[Tensor], Tensor], middle: nn.Module | None, named: str
+) -> None:
+    with pytest.raises(ModelError, match=named):
+        channel_graph(Between(between, middle))
+
+
+def test_group_norm_is_fine_where_nothing_can_be_dropped() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4))
+    assert channel_graph(net).groups == ()
+
+
+def test_control_flow_on_values_cannot_be_traced() -> None:
+    def between(x: Tensor) -> Tensor:
+        return x if float(x.sum()) > 0 else -x
+
+    with pytest.raises(ModelError, match="cannot be traced"):
+        channel_graph(Between(between))
