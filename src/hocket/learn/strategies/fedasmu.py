@@ -1,0 +1,129 @@
+"""FedASMU: mix each model in on arrival with a weight whose controls are learned per device.
+
+Liu, Che, Zhou, Jin, Dai, Dou, Valduriez. FedASMU: Efficient Asynchronous Federated Learning with
+Dynamic Staleness-Aware Model Update. AAAI 2024. Equations 1 to 3.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hocket.core.ids import DeviceId, Version
+from hocket.core.ranges import at_least_one, not_negative, positive
+from hocket.core.strategy import Global, Step
+from hocket.core.update import Applied, Dropped, DropReason, Update
+from hocket.errors import TaskError
+from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
+from hocket.learn.strategies.mixing import displacement, inner
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """A device's last accepted upload: what its controls are judged by when it comes back."""
+
+    moved: Tensor  # D: its trained model minus the global model it met, 0 where it held nothing
+    moved_square: float  # <D, D>
+    t: int  # the version it met
+    s: int  # its staleness there
+    produced: Version  # the version it made
+
+    def slope(self, update: Update[Tensor], *, normalise: bool) -> float:
+        """dF/dalpha as the device's new progress tells it, <g_hat, D>.
+
+        g_hat = (w_o - w_i) / (eta L) = -delta / (eta L) estimates the gradient, so a delta that
+        goes on in the direction of D gives a negative slope: a larger alpha would have been
+        better. (A public replication drops this minus sign and so ascends.) Normalised it is
+        minus the cosine between delta and D.
+        """
+        product = inner(update.delta, self.moved)
+        if normalise:
+            scale = math.sqrt(inner(update.delta, update.delta)) * math.sqrt(self.moved_square)
+        else:
+            scale = update.header.learning_rate * update.header.num_steps
+        return -product / scale if scale > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """What the server remembers of one device: one model-sized tensor and a few numbers."""
+
+    controls: Controls
+    last: Contribution
+
+
+@dataclass(frozen=True, slots=True)
+class FedASMU:
+    """w <- (1 - alpha) w + alpha w_i, alpha = mu xi / (1 + mu xi), one version per update.
+
+    xi = lambda_i / (sqrt(t) s^sigma_i) + iota_i with s = t - o + 1. The defaults of lambda0,
+    sigma0, iota0 and mu_alpha are those of public replications, the paper's are unknown to us:
+    with them alpha falls like 1 / sqrt(t), so tune them per task.
+    """
+
+    mu_alpha: float = 1.0
+    lambda0: float = 1.0  # first controls of a device
+    sigma0: float = 1.0
+    iota0: float = 0.0
+    eta_lambda: float = 1e-3  # learning rates of the controls
+    eta_sigma: float = 1e-3
+    eta_iota: float = 1e-3
+    staleness_limit: int = 99  # largest s that is accepted (tau in the paper)
+    rule: Literal["gated", "approximate"] = "approximate"
+    """gated: controls learn only when the device restarted from the very version it had made.
+    approximate: they learn at each upload, its gradient standing in for that at that version."""
+    normalise: bool = True  # divide the inner product by both norms; false: the paper's, unbounded
+    kind: Literal["fedasmu"] = "fedasmu"
+
+    def __post_init__(self) -> None:
+        positive(self.kind, "mu_alpha", self.mu_alpha)
+        for name in ("lambda0", "sigma0", "iota0", "eta_lambda", "eta_sigma", "eta_iota"):
+            not_negative(self.kind, name, getattr(self, name))
+        at_least_one(self.kind, "staleness_limit", self.staleness_limit)
+        if self.rule not in ("gated", "approximate"):
+            raise TaskError(f"fedasmu.rule is {self.rule!r}; take gated or approximate")
+
+    def init(self, model: Tensor) -> dict[DeviceId, DeviceMemory]:  # noqa: ARG002 - the protocol's
+        """No device is remembered yet."""
+        return {}
+
+    def step(
+        self,
+        now: Global[Tensor],
+        memory: dict[DeviceId, DeviceMemory],
+        update: Update[Tensor],
+        base: Tensor,
+    ) -> Step[Tensor, dict[DeviceId, DeviceMemory]]:
+        """Learn the device's controls, then mix its model in with them; or drop it, s too large."""
+        header = update.header
+        t, tau = now.version, now.version - header.base_version
+        s = tau + 1
+        if s > self.staleness_limit:
+            message = (
+                f"staleness {s} exceeds {self.staleness_limit}; pull version {t} and train anew"
+            )
+            return Step(now, memory, Dropped(DropReason.TOO_STALE, message, tau))
+        controls = self._controls(memory.get(header.device_id), update)
+        weight = alpha(self.mu_alpha, xi(controls, t, s))
+        moved = displacement(now.model, base, update)
+        version = Version(t + 1)
+        after = Global(torch.add(now.model, moved, alpha=weight), version)
+        last = Contribution(moved, inner(moved, moved), t, s, version)
+        memory[header.device_id] = DeviceMemory(controls, last)
+        return Step(after, memory, Applied(version, weight, tau))
+
+    def _controls(self, known: DeviceMemory | None, update: Update[Tensor]) -> Controls:
+        """The device's controls after learning from its last contribution, if it may."""
+        if known is None:
+            return Controls(self.lambda0, self.sigma0, self.iota0)
+        last = known.last
+        if self.rule == "gated" and last.produced != update.header.base_version:
+            return known.controls
+        slope = last.slope(update, normalise=self.normalise)
+        gradient = gradients(known.controls, self.mu_alpha, slope, last.t, last.s)
+        rates = Controls(self.eta_lambda, self.eta_sigma, self.eta_iota)
+        return learned(known.controls, gradient, rates)

@@ -1,0 +1,68 @@
+"""FedAsync: mix each model in on arrival, discounted by staleness.
+
+Xie, Koyejo, Gupta. Asynchronous Federated Optimization. OPT 2020. arXiv:1903.03934
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from hocket.core.ids import Version
+from hocket.core.ranges import not_negative, positive, share
+from hocket.core.strategy import Global, Step
+from hocket.core.update import Applied, Dropped, DropReason, Update
+from hocket.errors import TaskError
+from hocket.learn.strategies.mixing import mix
+
+
+@dataclass(frozen=True, slots=True)
+class FedAsync:
+    """x <- (1 - a) x + a y with a = alpha * s(tau), tau = t - o; one version per update."""
+
+    alpha: float = 0.6  # weight of a perfectly fresh model
+    staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"  # the function s
+    exponent: float = 0.5  # polynomial: s = (tau + 1)^-exponent
+    hinge_slope: float = 10.0  # hinge: s = 1 up to the delay,
+    hinge_delay: int = 4  # then 1 / (slope (tau - delay) + 1)
+    max_tau: int | None = None  # staler updates are dropped; None keeps all
+    kind: Literal["fedasync"] = "fedasync"
+
+    def __post_init__(self) -> None:
+        positive(self.kind, "alpha", self.alpha)
+        share(self.kind, "alpha", self.alpha)
+        if self.staleness not in ("constant", "polynomial", "hinge"):
+            raise TaskError(
+                f"fedasync.staleness is {self.staleness!r}; take constant, polynomial or hinge"
+            )
+        not_negative(self.kind, "exponent", self.exponent)
+        not_negative(self.kind, "hinge_slope", self.hinge_slope)
+        not_negative(self.kind, "hinge_delay", self.hinge_delay)
+        if self.max_tau is not None:
+            not_negative(self.kind, "max_tau", self.max_tau)
+
+    def init(self, model: Tensor) -> None:
+        """No memory is needed."""
+
+    def step(
+        self, now: Global[Tensor], memory: None, update: Update[Tensor], base: Tensor
+    ) -> Step[Tensor, None]:
+        """Mix the update in at once, or drop it when tau > `max_tau`."""
+        tau = now.version - update.header.base_version
+        if self.max_tau is not None and tau > self.max_tau:
+            message = f"tau {tau} exceeds {self.max_tau}; pull the newest model and train anew"
+            return Step(now, memory, Dropped(DropReason.TOO_STALE, message, tau))
+        alpha = self.alpha * self.discount(tau)
+        version = Version(now.version + 1)
+        after = Global(mix(now.model, base, update, alpha), version)
+        return Step(after, memory, Applied(version, alpha, tau))
+
+    def discount(self, tau: int) -> float:
+        """s(tau) in (0, 1], never rising with tau."""
+        if self.staleness == "constant":
+            return 1.0
+        if self.staleness == "polynomial":
+            return float((tau + 1) ** -self.exponent)
+        return 1 / (self.hinge_slope * max(0, tau - self.hinge_delay) + 1)

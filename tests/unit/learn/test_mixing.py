@@ -1,0 +1,51 @@
+"""Arithmetic on global vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from support.strategies import push, vector
+
+from hocket.learn.strategies.mixing import displacement, inner, mix
+
+
+def random(size: int, seed: int) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_mix_is_a_convex_combination() -> None:
+    mixed = mix(vector(1, 10), vector(2, 20), push(vector(1, -10)), 0.25)
+    assert mixed.tolist() == [0.75 * 1 + 0.25 * 3, 0.75 * 10 + 0.25 * 10]
+
+
+def test_entries_not_held_are_not_drawn_to_the_base() -> None:
+    update = push(vector(1, 0), held=vector(1, 0))
+    assert mix(vector(1, 1), vector(5, 5), update, 0.5).tolist() == [3.5, 1.0]
+
+
+def test_displacement_from_a_fresh_base_is_the_delta_exactly() -> None:
+    model, delta = random(1000, 1), random(1000, 2) * 1e-6
+    assert torch.equal(displacement(model, model.clone(), push(delta)), delta)
+
+
+def test_inner_product_is_summed_in_double_precision() -> None:
+    left, right = random(100_003, 1), random(100_003, 2)
+    exact = float(np.dot(left.numpy().astype(np.float64), right.numpy().astype(np.float64)))
+    # each product is rounded once to float32: half an ulp, 2^-24, of it
+    bound = float((left * right).abs().double().sum()) * 2.0**-24
+    assert abs(inner(left, right) - exact) <= bound
+
+
+def test_no_bit_depends_on_the_number_of_threads() -> None:
+    model, base, delta = random(200_001, 1), random(200_001, 2), random(200_001, 3)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append((mix(model, base, push(delta), 0.3), inner(model, base)))
+    finally:
+        torch.set_num_threads(before)
+    for mixed, product in results[1:]:
+        assert torch.equal(mixed, results[0][0])
+        assert product == results[0][1]
