@@ -1,0 +1,108 @@
+"""A payload's body in pieces: cut on one side, checked and put together on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import xxhash
+from typing_extensions import Buffer
+
+from hocket.core.payload import Payload, PayloadHeader
+from hocket.errors import CorruptPayload, PayloadTooLarge
+from hocket.v1 import types_pb2 as pb
+
+CHUNK_BYTES = 512 * 1024
+MAX_CHUNK_BYTES = 1024 * 1024
+
+
+def checksum(data: Buffer) -> int:
+    """xxh3-64 of the bytes, as chunks and payload headers carry it."""
+    return xxhash.xxh3_64_intdigest(data)
+
+
+def chunks(body: Buffer, offset: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterator[pb.Chunk]:
+    """The body from `offset` on, in order, in pieces of at most `chunk_bytes`.
+
+    Raises ValueError for an offset outside the body or a chunk size outside 1 to 1 MiB.
+    """
+    view = memoryview(body).cast("B")
+    if not 0 <= offset <= len(view):
+        raise ValueError(f"offset {offset} is outside a body of {len(view)} bytes")
+    if not 1 <= chunk_bytes <= MAX_CHUNK_BYTES:
+        raise ValueError(f"chunk_bytes must be in 1 to {MAX_CHUNK_BYTES}, not {chunk_bytes}")
+    for start in range(offset, len(view), chunk_bytes):
+        data = bytes(view[start : start + chunk_bytes])
+        yield pb.Chunk(offset=start, data=data, checksum=checksum(data))
+
+
+class Assembler:
+    """Takes chunks in order and verifies each; a refused chunk changes nothing.
+
+    A checksum may be absent (a client needs no hash library); one that is there must be right.
+    Takes the body's memory only once the header's claim is known to keep within `limit_bytes`;
+    otherwise raises PayloadTooLarge.
+    """
+
+    def __init__(self, header: PayloadHeader, limit_bytes: int) -> None:
+        if header.wire_bytes > limit_bytes:
+            raise PayloadTooLarge(
+                f"the payload claims {header.wire_bytes} bytes, but at most {limit_bytes} fit "
+                "here: encode for this model, with the codec that GetTask names"
+            )
+        self.header = header
+        self._body = bytearray(header.wire_bytes)
+        self._received = 0
+        self._digest = xxhash.xxh3_64()
+
+    @property
+    def received(self) -> int:
+        """Bytes taken so far: the offset of the next chunk, and where a broken push resumes."""
+        return self._received
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every byte of the body has come."""
+        return self._received == self.header.wire_bytes
+
+    def add(self, chunk: pb.Chunk) -> None:
+        """Take the next chunk; raises CorruptPayload or PayloadTooLarge."""
+        data = chunk.data
+        self._check_place(chunk.offset, len(data))
+        if chunk.HasField("checksum") and checksum(data) != chunk.checksum:
+            raise CorruptPayload(
+                f"the chunk at offset {chunk.offset} does not match its checksum: send it again"
+            )
+        end = self._received + len(data)
+        self._body[self._received : end] = data
+        self._digest.update(data)
+        self._received = end
+
+    def finish(self) -> Payload:
+        """The whole payload; raises CorruptPayload unless all of it came and it is as sent."""
+        if not self.is_complete:
+            raise CorruptPayload(
+                f"the body ended at byte {self._received} of {self.header.wire_bytes}: "
+                "send the rest"
+            )
+        if self.header.checksum not in {None, self._digest.intdigest()}:
+            raise CorruptPayload(
+                "the body does not match the checksum in its header: encode and send it again"
+            )
+        return Payload(self.header, self._body)
+
+    def _check_place(self, offset: int, num_bytes: int) -> None:
+        if not 1 <= num_bytes <= MAX_CHUNK_BYTES:
+            raise CorruptPayload(
+                f"a chunk of {num_bytes} bytes came at offset {offset}: "
+                f"send 1 to {MAX_CHUNK_BYTES} bytes at a time"
+            )
+        if offset != self._received:
+            raise CorruptPayload(
+                f"a chunk for offset {offset} came where {self._received} was next: "
+                "send chunks in order, without gaps"
+            )
+        if offset + num_bytes > self.header.wire_bytes:
+            raise PayloadTooLarge(
+                f"the chunk at offset {offset} runs past the {self.header.wire_bytes} bytes "
+                "that the header promised: encode and push again"
+            )

@@ -1,0 +1,123 @@
+"""The client's half of the two transfers: a model coming in, an update going out."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+
+from hocket.core.ids import Version
+from hocket.core.payload import Payload
+from hocket.core.submodel import SubmodelSpec
+from hocket.core.update import Outcome, UpdateHeader
+from hocket.errors import CorruptPayload, Unavailable
+from hocket.rpc import convert
+from hocket.rpc.chunks import Assembler, chunks
+from hocket.rpc.convert import checks
+from hocket.v1 import aggregator_pb2 as pb
+
+PullCall = grpc.aio.UnaryStreamCall[pb.PullModelRequest, pb.PullModelResponse]
+PushCall = grpc.aio.StreamStreamCall[pb.PushUpdateRequest, pb.PushUpdateResponse]
+
+
+class Pacer(Protocol):
+    """Holds a transfer to a rate. Awaited once for each chunk, in both directions."""
+
+    async def take(self, num_bytes: int) -> None:
+        """Return once `num_bytes` may pass."""
+        ...
+
+
+class Unpaced:
+    """As fast as the link carries."""
+
+    async def take(self, num_bytes: int) -> None:
+        """Return at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PulledModel:
+    """A model as it came: raw float32 tensors of `spec`, and what the transfer took."""
+
+    version: Version
+    spec: SubmodelSpec
+    payload: Payload
+    num_bytes: int
+    seconds: float  # from the header to the last byte
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of an update, and what the transfer took. No bytes: it had arrived before."""
+
+    outcome: Outcome
+    num_bytes: int
+    seconds: float  # from the go-ahead to the outcome
+
+
+async def receive_model(call: PullCall, limit_bytes: int, pace: Pacer) -> PulledModel | None:
+    """Read a PullModel stream to its end; None if the server answered `unchanged`.
+
+    Raises PayloadTooLarge before any memory is taken, CorruptPayload, and AioRpcError.
+    """
+    messages = aiter(call)
+    first = await anext(messages, None)
+    if first is None:
+        raise Unavailable("the model's stream ended before it began: pull again")
+    match first.WhichOneof("part"):
+        case "unchanged":
+            return None
+        case "header":
+            version, header, spec = convert.pull_header_from_pb(first.header)
+        case other:
+            raise CorruptPayload(f"the model's stream began with {other}, not a header: pull again")
+    assembler = Assembler(header, limit_bytes)
+    began_s = _now()
+    async for message in messages:
+        await pace.take(len(message.chunk.data))
+        assembler.add(message.chunk)
+    return PulledModel(version, spec, assembler.finish(), assembler.received, _now() - began_s)
+
+
+async def send_update(
+    call: PushCall, header: UpdateHeader, payload: Payload, pace: Pacer
+) -> Pushed:
+    """Offer an update on a PushUpdate stream and see it through to its outcome.
+
+    Raises Unavailable when the stream ends without one, and AioRpcError.
+    """
+    opening = convert.push_header_to_pb(header, payload.header)
+    await _write(call, pb.PushUpdateRequest(header=opening))
+    answer = await _answer(call)
+    if answer.WhichOneof("answer") == "outcome":
+        return Pushed(convert.outcome_from_pb(answer.outcome), 0, 0.0)
+    began_s, start = _now(), answer.resume_offset
+    checks.count("resume_offset", start, most=payload.header.wire_bytes)
+    for chunk in chunks(payload.body, start):
+        await pace.take(len(chunk.data))
+        await _write(call, pb.PushUpdateRequest(chunk=chunk))
+    await call.done_writing()
+    last = await _answer(call)
+    checks.present("outcome", last.WhichOneof("answer") == "outcome")
+    outcome = convert.outcome_from_pb(last.outcome)
+    return Pushed(outcome, payload.header.wire_bytes - start, _now() - began_s)
+
+
+async def _write(call: PushCall, message: pb.PushUpdateRequest) -> None:
+    """Write, unless the server has ended the call already: the next read then says why."""
+    with suppress(asyncio.InvalidStateError):
+        await call.write(message)
+
+
+async def _answer(call: PushCall) -> pb.PushUpdateResponse:
+    answer = await call.read()
+    if isinstance(answer, pb.PushUpdateResponse):
+        return answer
+    raise Unavailable("the push ended without an outcome: push again with the same update_id")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
