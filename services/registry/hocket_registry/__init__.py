@@ -1,0 +1,1 @@
+"""The registry: who is alive, what each device can do, what each link carries."""

@@ -17,7 +17,7 @@ from hocket.errors import InvalidRequest
 MAX_LABELS = 16
 MAX_LABEL_CHARS = 64
 MAX_COST_LINES = 64
-MAX_LINKS = 1024  # peers remembered of one device
+MAX_LINKS = 1000  # peers remembered of one device
 MAX_COUNT = 2**63 - 1  # what an SQL integer holds
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -33,14 +33,18 @@ def checked_device_id(device_id: str, field: str = "device_id") -> DeviceId:
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
-    """At most 16 labels, keys of 1 to 64 characters, values of at most 64."""
+    """At most 16 labels, keys of 1 to 64 printable characters, values of at most 64."""
     if len(labels) > MAX_LABELS:
-        raise InvalidRequest(f"{len(labels)} labels are given; at most {MAX_LABELS} are kept")
+        raise InvalidRequest(f"{len(labels)} labels are given; give at most {MAX_LABELS}")
     for key, value in labels.items():
-        if not 1 <= len(key) <= MAX_LABEL_CHARS or len(value) > MAX_LABEL_CHARS:
+        if not (key.isprintable() and 1 <= len(key) <= MAX_LABEL_CHARS):
             raise InvalidRequest(
-                f"label {key[:80]!r} is too long or has no name; "
-                f"use at most {MAX_LABEL_CHARS} characters for the key and for the value"
+                f"a label is named {key[:80]!r}; use 1 to {MAX_LABEL_CHARS} printable characters"
+            )
+        if len(value) > MAX_LABEL_CHARS:
+            raise InvalidRequest(
+                f"label {key!r} has a value of {len(value)} characters; use at most "
+                f"{MAX_LABEL_CHARS}"
             )
 
 

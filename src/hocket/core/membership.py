@@ -8,10 +8,9 @@ devices: a lease keeps one entry in a heap, which is moved to its present end on
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush, heapreplace
-from typing import TypeAlias
 
 from hocket.core.admission import (
     MAX_LINKS,
@@ -26,96 +25,25 @@ from hocket.core.changes import ChangeLog
 from hocket.core.device import Caller, Device, DeviceFilter, DeviceState
 from hocket.core.ids import DeviceId, Incarnation
 from hocket.core.link import Link
+from hocket.core.membership_events import (
+    Changed,
+    Departed,
+    Effect,
+    Event,
+    Expired,
+    Granted,
+    Heartbeat,
+    Join,
+    Leave,
+    Renewed,
+    ReportLinks,
+    Superseded,
+    Tick,
+)
 from hocket.errors import InvalidRequest, NotFound, StaleIncarnation, UnknownDevice
 
 LOG_SIZE = 10_000  # changes kept for watchers who resume
 REVISION_GAP = 1 << 20  # more changes than a process can lose when it is killed
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """A device asks for a lease. An empty `device_id` asks for a name too."""
-
-    device_id: str
-    capability: Capability = field(default_factory=Capability)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    unix_s: float = 0.0  # the wall clock's time, for people
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """A device is still there; None: it can do what it could before."""
-
-    caller: Caller
-    capability: Capability | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """A device gives its lease back."""
-
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class ReportLinks:
-    """A device measured links; they replace what was known of the same peers."""
-
-    caller: Caller
-    links: Sequence[Link]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed: leases may have ended."""
-
-
-Event: TypeAlias = Join | Heartbeat | Leave | ReportLinks | Tick
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """A lease began."""
-
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """A live incarnation ended because its device joined again."""
-
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """A lease was prolonged."""
-
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class Departed:
-    """A lease was given back."""
-
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """A lease ended in silence."""
-
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """A device differs visibly from before; `device.revision` is new."""
-
-    device: Device
-
-
-Effect: TypeAlias = Granted | Superseded | Renewed | Departed | Expired | Changed
 
 
 @dataclass(slots=True)
@@ -219,14 +147,14 @@ class Membership:
         it is. A revision that was not given out since the start counts as 0. Whoever has received
         the answer up to a device may resume from that device's revision.
         """
-        if not self._first_revision <= revision <= self._revision:
-            revision = 0
-        changes = self._log.since(revision) if revision or not self._first_revision else None
-        if changes is None or not revision:
-            lacking = [x for x in self._leases.values() if x.device.revision > revision]
-            lacking.sort(key=lambda lease: lease.device.revision)
-            changes = [self._seen(lease, now) for lease in lacking]
-        return changes
+        given_out = self._first_revision <= revision <= self._revision
+        known = revision if given_out else 0
+        changes = self._log.since(known) if known else None
+        if changes is not None:
+            return changes
+        lacking = [x for x in self._leases.values() if x.device.revision > known]
+        lacking.sort(key=lambda lease: lease.device.revision)
+        return [self._seen(lease, now) for lease in lacking]
 
     def _join(self, join: Join, now: float) -> list[Effect]:
         check_labels(join.labels)
@@ -253,9 +181,7 @@ class Membership:
         self._queue(lease)
         return [*effects, Granted(_holder(lease)), changed]
 
-    def _heartbeat(
-        self, caller: Caller, capability: Capability | None, now: float
-    ) -> list[Effect]:
+    def _heartbeat(self, caller: Caller, capability: Capability | None, now: float) -> list[Effect]:
         lease = self._live(caller, now)
         if capability is not None:
             check_capability(capability)
