@@ -34,6 +34,7 @@ class Coordinator(Generic[P, S]):
         first: Global[P],
         slots: SlotPolicy | None = None,
         memory: S | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.rules = rules
         self.versions: Versions[P] = Versions(first, rules.staleness_limit)
@@ -44,7 +45,7 @@ class Coordinator(Generic[P, S]):
         self._strategy = strategy
         self._memory: S = strategy.init(first.model) if memory is None else memory
         self._triggering = Triggering(rules, self.fleet, slots or FixedSlot())
-        self._ledger = Ledger()
+        self._ledger = ledger if ledger is not None else Ledger()
         self._pending_ids: list[str] = []  # updates accepted since the newest version
         self._contributors: set[DeviceId] = set()
         self._evaluated: tuple[Version, Evaluation] | None = None
@@ -73,7 +74,7 @@ class Coordinator(Generic[P, S]):
         Raises UnknownDevice, StaleIncarnation or UnknownVersion.
         """
         self.fleet.admit(header_caller(header))
-        if self._doomed(header) is None:
+        if self.doomed(header) is None:
             self.versions.get(header.base_version)
 
     def next_deadline(self) -> float | None:
@@ -166,7 +167,7 @@ class Coordinator(Generic[P, S]):
             effects.append(ev.Settled(header, before, first_time=False))
             return
         member = self.fleet.admit(header_caller(header))
-        outcome = self._doomed(header) or self._fold(update, effects)
+        outcome = self.doomed(header) or self._fold(update, effects)
         self._ledger.settle(header.update_id, header.device_id, outcome)
         dense_bytes = self.rules.work.down_bytes
         member.count(outcome, header.train_loss, update.wire_bytes, dense_bytes)
@@ -177,7 +178,11 @@ class Coordinator(Generic[P, S]):
         effects.append(ev.Settled(header, outcome, first_time=True))
         self._rest(member, now)
 
-    def _doomed(self, header: UpdateHeader) -> Dropped | None:
+    def doomed(self, header: UpdateHeader) -> Dropped | None:
+        """The answer to an update that would be dropped whatever it holds; None for any other.
+
+        Raises UnknownVersion for a base version that does not exist yet.
+        """
         tau = self.newest.version - header.base_version
         if self.finished is not None:
             return Dropped(

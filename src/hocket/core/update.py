@@ -50,6 +50,7 @@ class Update(Generic[P]):
     delta: P
     held: P | None = None
     wire_bytes: int = 0
+    codec: str = ""  # of the largest tensor, for the records
 
 
 class DropReason(IntEnum):

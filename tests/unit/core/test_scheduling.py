@@ -1,0 +1,123 @@
+"""Pace, selection and the estimate behind it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from support.scalar import WORK, device
+
+from hocket.core.capability import fit_cost_line
+from hocket.core.chance import Stream, stream_seed
+from hocket.core.ids import DeviceId
+from hocket.core.link import Link
+from hocket.core.scheduling import (
+    AnySelection,
+    ByCapability,
+    Candidate,
+    Concurrent,
+    Periodic,
+    Progress,
+    Rounds,
+    Uniform,
+    expected_s,
+)
+from hocket.errors import TaskError
+
+
+def candidates(*waits: float, expected: float | None = 1.0) -> list[Candidate]:
+    return [Candidate(DeviceId(f"d{i}"), wait, expected) for i, wait in enumerate(waits)]
+
+
+@pytest.mark.parametrize("selection", [Uniform(), ByCapability()], ids=lambda s: s.kind)
+class TestEverySelection:
+    def test_never_chooses_more_than_asked_or_one_twice(self, selection: AnySelection) -> None:
+        for seed in range(50):
+            chosen = selection.choose(candidates(0, 1, 2, 3), 3, Stream(seed))
+            assert len(set(chosen)) == len(chosen) == 3
+        assert len(selection.choose(candidates(0, 1), 9, Stream(0))) == 2
+        assert selection.choose([], 3, Stream(0)) == []
+
+    def test_the_same_chance_chooses_the_same(self, selection: AnySelection) -> None:
+        pick = [selection.choose(candidates(0, 5, 9), 2, Stream(3, "x")) for _ in range(2)]
+        assert pick[0] == pick[1]
+
+    def test_every_device_is_chosen_in_the_end(self, selection: AnySelection) -> None:
+        waited = {DeviceId("quick"): 0.0, DeviceId("slow"): 0.0}
+        seen: set[DeviceId] = set()
+        for turn in range(400):
+            idle = [
+                Candidate(DeviceId("quick"), waited[DeviceId("quick")], 0.0),
+                Candidate(DeviceId("slow"), waited[DeviceId("slow")], 500.0),
+            ]
+            [chosen] = selection.choose(idle, 1, Stream(turn))
+            seen.add(chosen)
+            waited = {name: wait + 1.0 for name, wait in waited.items()} | {chosen: 0.0}
+        assert seen == set(waited)
+
+
+def test_by_capability_prefers_the_quick_in_proportion() -> None:
+    idle = [Candidate(DeviceId("quick"), 0.0, 1.0), Candidate(DeviceId("slow"), 0.0, 9.0)]
+    count = Counter(ByCapability().choose(idle, 1, Stream(i))[0] for i in range(4000))
+    assert count[DeviceId("quick")] / 4000 == pytest.approx(5 / 6, abs=0.02)  # 1/2 to 1/10
+
+
+def test_expected_seconds_are_training_plus_transfer() -> None:
+    known = device("a", step_s=0.1)
+    assert expected_s(known, WORK) == pytest.approx(2.0)  # 2 epochs of 10 batches
+    link = Link(up_bytes_per_s=500.0, down_bytes_per_s=2_000.0, rtt_s=0.05)
+    linked = type(known)(
+        known.device_id, known.incarnation, known.state, known.capability, links=(link,)
+    )
+    assert expected_s(linked, WORK) == pytest.approx(2.0 + 2.0 + 2.0 + 0.1)
+
+
+def test_fit_recovers_a_line_and_never_goes_below_zero() -> None:
+    line = fit_cost_line(0.5, [(b, 0.02 + 0.003 * b) for b in (1, 8, 32)])
+    assert (line.fixed_s, line.per_example_s) == (pytest.approx(0.02), pytest.approx(0.003))
+    assert fit_cost_line(1.0, [(8, 0.5), (32, 0.1)]).per_example_s == 0.0
+    steep = fit_cost_line(1.0, [(10, 0.0), (20, 1.0)])
+    assert (steep.fixed_s, steep.per_example_s) == (0.0, pytest.approx(0.04))  # 20 / 500
+    assert fit_cost_line(1.0, [(10, 2.0)]).step_s(5) == 1.0
+    with pytest.raises(ValueError, match="at least one"):
+        fit_cost_line(1.0, [])
+
+
+def test_paces() -> None:
+    at = Progress(now=10.0, last_fired=0.0, in_flight=4, contributed=3)
+    assert Periodic(10.0, 6).due(at) == 6
+    assert Periodic(10.1, 6).due(at) == 0
+    assert Concurrent(10).due(at) == 6
+    assert Concurrent(3).due(at) == 0
+    assert Rounds(10).due(at) == 3
+
+
+@pytest.mark.parametrize("bad", [lambda: Periodic(period_s=0), lambda: Rounds(cohort=-1)])
+def test_bad_settings_name_the_field(bad: type) -> None:
+    with pytest.raises(TaskError, match=r"pace\.(period_s|cohort)"):
+        bad()
+
+
+def test_streams_are_named_and_uniform() -> None:
+    assert stream_seed(1, "a", 2) != stream_seed(1, "a2")
+    assert Stream(1, "a").random() == Stream(1, "a").random()
+    draws = Stream(5)
+    values = [draws.random() for _ in range(20_000)]
+    assert sum(values) / len(values) == pytest.approx(0.5, abs=0.01)
+    assert all(0.0 <= value < 1.0 for value in values)
+    die = Stream(6)
+    faces = Counter(die.below(6) for _ in range(12_000))
+    assert set(faces) == set(range(6))
+    assert min(faces.values()) > 1_800
+    with pytest.raises(ValueError, match="below 0"):
+        die.below(0)
+
+
+def test_a_link_learns_from_transfers_and_ignores_tiny_ones() -> None:
+    link = Link().after_upload(100_000, 1.0)
+    assert (link.up_bytes_per_s, link.transfers) == (100_000.0, 1)
+    assert link.after_upload(10, 1.0).up_bytes_per_s == 100_000.0
+    assert link.after_upload(200_000, 1.0).up_bytes_per_s == pytest.approx(130_000.0)
+    assert link.after_download(50_000, 0.5).down_bytes_per_s == 100_000.0
+    assert Link().after_break().loss == pytest.approx(0.3)
+    assert Link().after_round_trip(0.2).rtt_s == 0.2
