@@ -1,0 +1,58 @@
+"""The `hocket` command: its sub-commands, and how it fails."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from hocket.cli.demo import demo
+from hocket.cli.doctor import doctor
+from hocket.cli.export import export
+from hocket.cli.inspect import devices, lineage, status, versions
+from hocket.cli.up import up
+from hocket.errors import HocketError
+
+app = typer.Typer(
+    help="Train one model on a fleet where no two devices are alike.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, up, status, devices, versions, lineage, export, doctor):
+    app.command()(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("hocket"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Train one model on a fleet where no two devices are alike."""
+
+
+def main() -> None:
+    """Run the command; what goes wrong on purpose is one message and exit code 1."""
+    try:
+        app()
+    except HocketError as error:
+        sys.stderr.write(f"hocket: {error.message}\n")
+        sys.exit(1)
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("hocket."):
+            raise
+        sys.stderr.write(
+            f"hocket: this command needs {missing.name!r}, which is not installed; "
+            "`hocket doctor` says how to get it\n"
+        )
+        sys.exit(1)

@@ -1,0 +1,79 @@
+"""`hocket export`: a version of the model as a safetensors file."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hocket.cli.inspect import AggregatorOption, HomeOption, RegistryOption
+from hocket.cli.output import Format, FormatOption, in_bytes, print_json
+from hocket.cli.source import open_live
+from hocket.cli.where import System, find
+from hocket.core.device import Caller
+from hocket.core.ids import DeviceId, Incarnation
+from hocket.errors import HocketError, NotFound
+from hocket.rpc.transfer import PulledModel
+
+
+def export(
+    output_file: Annotated[Path, typer.Option("--output", "-o")] = Path("model.safetensors"),
+    version: Annotated[int, typer.Option("--version", min=0, help="0: the newest.")] = 0,
+    home: HomeOption = None,
+    registry: RegistryOption = None,
+    aggregator: AggregatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Write a version of the model as a safetensors file."""
+    system = find(home, registry, aggregator)
+    partial = output_file.with_name(output_file.name + ".partial")
+    try:
+        if system.is_up:
+            exported = asyncio.run(_export_live(system, version, partial))
+        else:
+            exported = _export_stopped(system, version, partial)
+        partial.replace(output_file)
+    except OSError as cause:
+        raise HocketError(f"{output_file} cannot be written: {cause.strerror}") from cause
+    finally:
+        partial.unlink(missing_ok=True)
+    size = output_file.stat().st_size
+    if output is Format.JSON:
+        print_json({"version": exported, "path": str(output_file), "bytes": size})
+    else:
+        typer.echo(f"version {exported} written to {output_file} ({in_bytes(size)})")
+
+
+async def _export_live(system: System, version: int, path: Path) -> int:
+    async with open_live(system) as live:
+        terms = await live.aggregator.get_task()
+        nobody = Caller(DeviceId(""), Incarnation(0))
+        limit_bytes = terms.manifest.dense_bytes
+        pulled = await live.aggregator.pull(nobody, version=version, limit_bytes=limit_bytes)
+    if pulled is None:
+        raise NotFound(f"the aggregator holds no version {version}; see `hocket versions`")
+    _write(pulled, path)
+    return pulled.version
+
+
+def _export_stopped(system: System, version: int, path: Path) -> int:
+    from hocket_aggregator import reader  # noqa: PLC0415 -- not installed on every machine
+
+    snapshot = reader.read_model(system.aggregator_dir, version)
+    shutil.copyfile(snapshot, path)
+    return int(snapshot.stem)
+
+
+def _write(pulled: PulledModel, path: Path) -> None:
+    import numpy as np  # noqa: PLC0415 -- not installed on every machine
+    from safetensors.numpy import save_file  # noqa: PLC0415 -- likewise
+
+    values = np.frombuffer(memoryview(pulled.payload.body), dtype="<f4")
+    tensors, at = {}, 0
+    for tensor in pulled.payload.header.tensors:
+        tensors[tensor.name] = values[at : at + tensor.size].reshape(tensor.shape)
+        at += tensor.size
+    save_file(tensors, path, metadata={"version": str(pulled.version)})

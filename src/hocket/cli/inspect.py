@@ -1,0 +1,194 @@
+"""`hocket status | devices | versions | lineage`: what a system knows, running or stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from hocket.cli.output import Format, FormatOption, in_bytes, in_rate, print_json, print_table
+from hocket.cli.source import Source, open_source
+from hocket.cli.where import System, find
+from hocket.core.device import Device, DeviceFilter, DeviceState
+from hocket.core.records import Status, UpdateRecord, VersionRecord
+from hocket.core.update import Dropped
+
+T = TypeVar("T")
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of the system (default: HOCKET_HOME, else .hocket)."),
+]
+RegistryOption = Annotated[
+    str | None, typer.Option("--registry", help="host:port of a running registry.")
+]
+AggregatorOption = Annotated[
+    str | None, typer.Option("--aggregator", help="host:port of a running aggregator.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Rows at most.")]
+
+
+def status(
+    home: HomeOption = None,
+    registry: RegistryOption = None,
+    aggregator: AggregatorOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Where the task stands, and what each device is doing."""
+    system = find(home, registry, aggregator)
+    found = ask(system, lambda source: source.status())
+    if output is Format.JSON:
+        print_json(found)
+        return
+    _print_status(found, is_up=system.is_up)
+
+
+def devices(
+    home: HomeOption = None,
+    registry: RegistryOption = None,
+    aggregator: AggregatorOption = None,
+    *,
+    alive: Annotated[bool, typer.Option("--alive", help="Only devices with a lease.")] = False,
+    available: Annotated[
+        bool, typer.Option("--available", help="Only devices willing to train now.")
+    ] = False,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """What each device can do and what its link carries, as measured."""
+    states = frozenset({DeviceState.ALIVE}) if alive else frozenset()
+    which = DeviceFilter(states=states, available_only=available)
+    found = ask(find(home, registry, aggregator), lambda source: source.devices(which))
+    if output is Format.JSON:
+        print_json(found)
+        return
+    columns = ["device", "state", "share", "step at 32", "up", "down", "rtt", "examples", "memory"]
+    print_table(f"{len(found)} devices", columns, [_device_row(device) for device in found])
+
+
+def versions(
+    home: HomeOption = None,
+    registry: RegistryOption = None,
+    aggregator: AggregatorOption = None,
+    limit: LimitOption = 20,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Global models, newest first."""
+    found = ask(find(home, registry, aggregator), lambda source: source.versions(limit))
+    if output is Format.JSON:
+        print_json(found)
+        return
+    columns = ["version", "parent", "updates", "accuracy", "loss", "digest", "created"]
+    print_table(f"{len(found)} newest versions", columns, [_version_row(v) for v in found])
+
+
+def lineage(
+    version: Annotated[int, typer.Argument(min=0, help="Version; 0: the newest.")] = 0,
+    home: HomeOption = None,
+    registry: RegistryOption = None,
+    aggregator: AggregatorOption = None,
+    limit: LimitOption = 20,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """The updates behind a version: devices, weights and staleness."""
+    found = ask(find(home, registry, aggregator), lambda source: source.lineage(version, limit))
+    if output is Format.JSON:
+        print_json(found)
+        return
+    columns = ["update", "device", "base", "outcome", "weight", "tau", "codec", "bytes", "loss"]
+    print_table(f"{len(found)} updates, newest first", columns, [_update_row(u) for u in found])
+
+
+def ask(system: System, question: Callable[[Source], Awaitable[T]]) -> T:
+    """Open the system's source, ask once, close it."""
+
+    async def answer() -> T:
+        async with open_source(system) as source:
+            return await question(source)
+
+    return asyncio.run(answer())
+
+
+def _print_status(found: Status, *, is_up: bool) -> None:
+    state = f"finished: {found.finished_reason}" if found.finished_reason else "in progress"
+    evaluation = found.evaluation
+    accuracy = f"{evaluation.test_accuracy:.4f}" if evaluation else "-"
+    saved = found.bytes_dense_equivalent - found.bytes_pushed
+    typer.echo(f"task       {found.task} ({state}{'' if is_up else '; stopped'})")
+    typer.echo(f"strategy   {found.strategy}")
+    typer.echo(f"version    {found.version}  digest {found.digest}")
+    typer.echo(f"accuracy   {accuracy} at version {found.evaluated_version}")
+    typer.echo(
+        f"updates    {found.updates_accepted} accepted, {found.updates_rejected} rejected, "
+        f"{in_bytes(found.bytes_pushed)} pushed, {in_bytes(saved)} saved"
+    )
+    columns = ["device", "phase", "for", "base", "accepted", "rejected", "tau", "weight", "pushed"]
+    rows = [
+        [
+            member.device_id,
+            member.phase.name.lower(),
+            f"{member.in_phase_s:.1f} s",
+            str(member.base_version or "-"),
+            str(member.updates_accepted),
+            str(member.updates_rejected),
+            str(member.last_tau),
+            f"{member.last_weight:.3f}",
+            in_bytes(member.wire_bytes),
+        ]
+        for member in found.devices
+    ]
+    print_table("", columns, rows)
+
+
+def _device_row(device: Device) -> list[str]:
+    capability, link = device.capability, device.link_to()
+    line = capability.cost_at(1.0)
+    state = device.state.name.lower()
+    if device.state is DeviceState.ALIVE and not capability.available:
+        state = "unwilling"
+    return [
+        device.device_id,
+        state,
+        f"{capability.processor_share:.2f}",
+        f"{line.step_s(32) * 1e3:.1f} ms" if line else "-",
+        in_rate(link.up_bytes_per_s),
+        in_rate(link.down_bytes_per_s),
+        f"{link.rtt_s * 1e3:.1f} ms" if link.rtt_s else "-",
+        str(capability.num_examples),
+        in_bytes(capability.memory_bytes) if capability.memory_bytes else "-",
+    ]
+
+
+def _version_row(record: VersionRecord) -> list[str]:
+    evaluation = record.evaluation
+    return [
+        str(record.version),
+        str(record.parent or "-"),
+        str(len(record.update_ids)),
+        f"{evaluation.test_accuracy:.4f}" if evaluation else "-",
+        f"{evaluation.test_loss:.4f}" if evaluation else "-",
+        record.digest,
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created_unix_s)),
+    ]
+
+
+def _update_row(record: UpdateRecord) -> list[str]:
+    header, outcome = record.header, record.outcome
+    if isinstance(outcome, Dropped):
+        told, weight = f"dropped: {outcome.reason.name.lower()}", "-"
+    else:
+        told, weight = f"version {outcome.version}", f"{outcome.weight:.4f}"
+    return [
+        header.update_id,
+        header.device_id,
+        str(header.base_version),
+        told,
+        weight,
+        str(outcome.tau),
+        record.codec,
+        in_bytes(record.wire_bytes),
+        f"{header.train_loss:.4f}",
+    ]

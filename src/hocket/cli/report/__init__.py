@@ -1,0 +1,9 @@
+"""What a run leaves behind: summary.json and a report with figures."""
+
+from __future__ import annotations
+
+from hocket.cli.report.run import RunData, collect
+from hocket.cli.report.summary import summarise
+from hocket.cli.report.writing import write_report
+
+__all__ = ["RunData", "collect", "summarise", "write_report"]
