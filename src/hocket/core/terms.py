@@ -19,6 +19,7 @@ class TrainingTerms:
     momentum: float = 0.0
     weight_decay: float = 0.0
     gradient_clip_norm: float = 0.0  # 0: none
+    rescale: bool = True  # outputs of a layer of which k of K channels are trained, times K / k
 
 
 @dataclass(frozen=True, slots=True)

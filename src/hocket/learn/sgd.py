@@ -21,6 +21,9 @@ class TrainingRules:
     momentum: float = 0.0
     weight_decay: float = 0.0
     gradient_clip_norm: float | None = None  # largest Euclidean norm of a step's whole gradient
+    # Outputs of a layer that trains k of its K channels times K / k, so that parts and the whole
+    # agree (inverted dropout; HeteroFL's scaler). Turn it off for models with batch norm.
+    rescale: bool = True
 
     def __post_init__(self) -> None:
         """Refuse rules under which nothing could be learned."""

@@ -7,7 +7,7 @@ vector, measures time. Nothing here knows a clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from hocket.learn.sgd import TrainingRules
 from hocket.learn.submodels.dropout import draw
 from hocket.learn.submodels.layout import ChannelGraph, undroppable
 from hocket.learn.submodels.plan import IndexPlan
-from hocket.learn.submodels.step import check_finite, sliced_step
+from hocket.learn.submodels.step import NO_SCALE, check_finite, scaled, scales, sliced_step
 
 __all__ = ["LocalTrainer", "MergeReport", "TrainingRules", "evaluate"]
 
@@ -53,7 +53,6 @@ class LocalTrainer:
         graph: needed for dropout; without it every step trains the whole model.
         plan: the submodel to train, which then is this trainer's model: `start`, `weights` and
             `merge` speak of vectors of `plan.sliced_manifest`. Dropout draws from what it keeps.
-        rescale: inverted dropout; leave it off for models with batch norm.
         probe_examples: largest number of examples, the same ones each time, on which `loss` and
             `merge` judge a model.
 
@@ -70,7 +69,6 @@ class LocalTrainer:
         *,
         graph: ChannelGraph | None = None,
         plan: IndexPlan | None = None,
-        rescale: bool = False,
         probe_examples: int = 256,
     ) -> None:
         if len(inputs) == 0 or labels.shape != inputs.shape[:1] or labels.dtype != torch.int64:
@@ -86,7 +84,7 @@ class LocalTrainer:
         self._whole = IndexPlan(self._graph, (None,) * len(self._graph.groups))
         self._rules = rules
         self._inputs, self._labels = inputs, labels
-        self._rescale = rescale
+        self._scale = scales(plan) if plan is not None and rules.rescale else {}
         seeded = torch.Generator().manual_seed(_PROBE_SEED)
         self._probe = torch.randperm(len(inputs), generator=seeded)[:probe_examples]
         self._vector = torch.zeros(self.manifest.size)
@@ -156,7 +154,8 @@ class LocalTrainer:
                 (self._inputs[batch], self._labels[batch]),
                 self._rules,
                 velocity=self._velocity,
-                rescale=self._rescale,
+                rescale=self._rules.rescale,
+                scale=self._scale,
             )
 
     def loss(self) -> float:
@@ -166,7 +165,9 @@ class LocalTrainer:
             NotFinite: the loss is not; lower the learning rate.
         """
         inputs, labels = self._inputs[self._probe], self._labels[self._probe]
-        value, _ = evaluate(self._module, self._vector, inputs, labels, manifest=self.manifest)
+        value, _ = evaluate(
+            self._module, self._vector, inputs, labels, manifest=self.manifest, scale=self._scale
+        )
         check_finite(value)
         return value
 
@@ -205,7 +206,8 @@ class LocalTrainer:
             if tensor.trainable
         }
         self._module.eval()  # running statistics stay as they are
-        logits = functional_call(self._module, pieces | leaves, (self._inputs[batch],))
+        used = scaled(pieces | leaves, self._scale)
+        logits = functional_call(self._module, used, (self._inputs[batch],))
         loss = F.cross_entropy(logits, self._labels[batch])
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
             loss, list(leaves.values()), allow_unused=True
@@ -226,6 +228,7 @@ def evaluate(
     batch_size: int = 512,
     *,
     manifest: Manifest | None = None,
+    scale: Mapping[str, float] = NO_SCALE,
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of a flat model, in evaluation mode.
 
@@ -237,6 +240,7 @@ def evaluate(
         labels: their classes, int64 of shape (n,).
         batch_size: examples at a time; the result is the same for each but for rounding.
         manifest: that of a submodel; the module's own if left out.
+        scale: factors of a submodel's tensors, as `scales` tells.
 
     Raises:
         ShapeMismatch: the vector does not fit.
@@ -244,7 +248,7 @@ def evaluate(
     """
     if len(inputs) == 0:
         raise InvalidRequest("there are no examples to evaluate on; give at least one")
-    tensors = views(vector, manifest or manifest_of(module))
+    tensors = scaled(views(vector, manifest or manifest_of(module)), scale)
     module.eval()
     loss, right = 0.0, 0
     pairs = zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)

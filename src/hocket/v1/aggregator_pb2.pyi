@@ -86,6 +86,7 @@ class Training(google.protobuf.message.Message):
     MOMENTUM_FIELD_NUMBER: builtins.int
     WEIGHT_DECAY_FIELD_NUMBER: builtins.int
     GRADIENT_CLIP_NORM_FIELD_NUMBER: builtins.int
+    RESCALE_FIELD_NUMBER: builtins.int
     local_epochs: builtins.int
     batch_size: builtins.int
     learning_rate: builtins.float
@@ -93,6 +94,10 @@ class Training(google.protobuf.message.Message):
     weight_decay: builtins.float
     gradient_clip_norm: builtins.float
     """0: none"""
+    rescale: builtins.bool
+    """Multiply the outputs of a layer of which k of K channels are trained by K / k while training
+    (inverted dropout; HeteroFL's scaler), so that parts and the whole agree.
+    """
     def __init__(
         self,
         *,
@@ -102,8 +107,9 @@ class Training(google.protobuf.message.Message):
         momentum: builtins.float = ...,
         weight_decay: builtins.float = ...,
         gradient_clip_norm: builtins.float = ...,
+        rescale: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "gradient_clip_norm", b"gradient_clip_norm", "learning_rate", b"learning_rate", "local_epochs", b"local_epochs", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "gradient_clip_norm", b"gradient_clip_norm", "learning_rate", b"learning_rate", "local_epochs", b"local_epochs", "momentum", b"momentum", "rescale", b"rescale", "weight_decay", b"weight_decay"]) -> None: ...
 
 Global___Training: typing_extensions.TypeAlias = Training
 

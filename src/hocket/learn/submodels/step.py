@@ -8,7 +8,8 @@ running statistics are the same bits after the step (DISTREAL with `decay_droppe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
@@ -20,6 +21,8 @@ from hocket.learn.flat import views
 from hocket.learn.sgd import TrainingRules, clip, descend
 from hocket.learn.submodels.plan import IndexPlan, gather, put
 
+NO_SCALE: Mapping[str, float] = MappingProxyType({})
+
 
 def sliced_step(
     module: nn.Module,
@@ -30,6 +33,7 @@ def sliced_step(
     *,
     velocity: Tensor | None = None,
     rescale: bool = False,
+    scale: Mapping[str, float] = NO_SCALE,
 ) -> float:
     """Train one mini-batch in place on the submodel that `plan` keeps.
 
@@ -46,6 +50,7 @@ def sliced_step(
         velocity: the momentum, shaped as `vector` and changed in place; None without momentum.
         rescale: inverted dropout, the outputs of a layer that keeps k of K channels times K / k.
             Leave it off where batch norm follows, which undoes it.
+        scale: further factors by tensor name; those of the submodel that `plan` is drawn from.
 
     Returns:
         The mean cross-entropy of the mini-batch before the step.
@@ -60,9 +65,9 @@ def sliced_step(
     leaves = {name: small[name].detach().requires_grad_() for name in trained}
     # Copies, because a forward pass that updates them must not touch the weights' storage.
     buffers = {name: tensor.clone() for name, tensor in small.items() if name not in leaves}
-    used = leaves | buffers
+    used = scaled(leaves | buffers, scale)
     if rescale:
-        used |= {name: leaves[name] * by for name, by in _scales(plan).items() if name in leaves}
+        used = scaled(used, scales(plan))
     module.train()
     inputs, labels = batch
     loss = F.cross_entropy(functional_call(module, used, (inputs,)), labels)
@@ -107,7 +112,12 @@ def _gradients(loss: Tensor, leaves: dict[str, Tensor], rules: TrainingRules) ->
     return gradients
 
 
-def _scales(plan: IndexPlan) -> dict[str, float]:
+def scaled(tensors: Mapping[str, Tensor], scale: Mapping[str, float]) -> dict[str, Tensor]:
+    """The tensors, those that `scale` names multiplied by their factors."""
+    return {name: t * scale[name] if name in scale else t for name, t in tensors.items()}
+
+
+def scales(plan: IndexPlan) -> dict[str, float]:
     """K / k by the names of weights and biases that make a group's channels."""
     return {
         name: group.size / kept

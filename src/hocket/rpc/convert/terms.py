@@ -35,6 +35,7 @@ def task_terms_to_pb(terms: TaskTerms) -> pb.GetTaskResponse:
             momentum=training.momentum,
             weight_decay=training.weight_decay,
             gradient_clip_norm=training.gradient_clip_norm,
+            rescale=training.rescale,
         ),
         encoding=pb.UpdateEncoding(
             codec=types_pb2.Codec.ValueType(terms.encoding.codec.value),
@@ -120,6 +121,7 @@ def _training(message: pb.Training) -> TrainingTerms:
         checks.not_negative("training.momentum", message.momentum),
         checks.not_negative("training.weight_decay", message.weight_decay),
         checks.not_negative("training.gradient_clip_norm", message.gradient_clip_norm),
+        message.rescale,
     )
 
 
