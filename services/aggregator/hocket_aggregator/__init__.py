@@ -1,0 +1,1 @@
+"""The aggregator: applies each device's update when it comes, and hands out the model."""

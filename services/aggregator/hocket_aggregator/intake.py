@@ -1,0 +1,159 @@
+"""Updates on their way in: everything is checked before it can touch the model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import torch
+from torch import Tensor
+
+from hocket.core.coordinator import header_caller
+from hocket.core.events import PushBroken, Pushed, PushStarted, Refused, Settled
+from hocket.core.payload import PayloadHeader
+from hocket.core.terms import TaskTerms
+from hocket.core.update import Outcome, Update, UpdateHeader
+from hocket.errors import (
+    HocketError,
+    InvalidUpdate,
+    Overloaded,
+    PayloadTooLarge,
+    Unavailable,
+    UnknownDevice,
+)
+from hocket.learn.codecs.payload import check_header
+from hocket_aggregator.models import Sliceable, main_codec
+from hocket_aggregator.owner import Core, Owner, Take
+from hocket_aggregator.roster import Roster
+from hocket_aggregator.staging import Staged, Staging
+
+log = structlog.get_logger()
+
+DECODERS = 2  # at a time: a small body can unpack to a whole model
+
+PASSING = (Overloaded, Unavailable)
+"""Errors that say nothing against the update: it may be pushed again as it is."""
+
+
+class Intake:
+    """Takes one update after the other through admission, staging, decoding and the rules."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        terms: TaskTerms,
+        model: Sliceable,
+        staging: Staging,
+        roster: Roster | None = None,
+    ) -> None:
+        self._owner = owner
+        self._terms = terms
+        self._model = model
+        self._staging = staging
+        self._roster = roster
+        self._decoders = asyncio.Semaphore(DECODERS)
+
+    async def open(self, header: UpdateHeader, payload: PayloadHeader) -> Outcome | Staged:
+        """Admit an update by its header: a place for its body, or an answer that needs none.
+
+        Raises UnknownDevice, StaleIncarnation, UnknownVersion, InvalidUpdate, PayloadTooLarge,
+        InvalidRequest or Overloaded.
+        """
+        try:
+            answered = await self._admit(header, main_codec(payload))
+            if answered is not None:
+                return answered
+            self._check(header, payload)
+            staged = self._staging.open(header, payload)
+            await self._owner.handle(PushStarted(header))
+        except HocketError as error:
+            self._refused(header, error)
+            raise
+        return staged
+
+    async def finish(self, staged: Staged) -> Outcome:
+        """Decode the whole body and have it applied. Raises what makes it unusable."""
+        header = staged.header
+        payload = staged.finish()
+        plan = self._model.plan(header.spec)
+        async with self._decoders:
+            update = await asyncio.to_thread(self._model.decode, header, payload, plan)
+            effects = await self._owner.handle(Pushed(update))
+        staged.drop()
+        return next(effect.outcome for effect in effects if isinstance(effect, Settled))
+
+    @contextmanager
+    def receiving(self, staged: Staged) -> Iterator[None]:
+        """While a body comes in: what breaks off may be resumed, what is unsound is forgotten."""
+        try:
+            yield
+        except HocketError as error:
+            if isinstance(error, PASSING):
+                self.broke_off(staged)
+            else:
+                staged.drop()
+                self._refused(staged.header, error)
+            raise
+        except BaseException:  # the stream was cancelled, or there is a bug
+            self.broke_off(staged)
+            raise
+
+    def broke_off(self, staged: Staged) -> None:
+        """The stream ended before its time; the bytes stay for another."""
+        staged.leave()
+        self._owner.post(PushBroken(staged.header))
+
+    def _refused(self, header: UpdateHeader, error: HocketError) -> None:
+        """Tell the rules that an update was answered with an error."""
+        if isinstance(error, PASSING):
+            return
+        log.info(
+            "update_refused",
+            device=header.device_id,
+            update=header.update_id,
+            reason=error.reason,
+            message=error.message,
+        )
+        self._owner.post(Refused(header))
+
+    async def _admit(self, header: UpdateHeader, codec: str) -> Outcome | None:
+        def work(core: Core, take: Take) -> Outcome | None:
+            before = core.settled(header)
+            if before is not None:
+                return before
+            core.check(header)
+            if core.doomed(header) is None:
+                return None
+            # Whatever the body holds, it would be dropped: spare the device the transfer.
+            empty: Update[Tensor] = Update(header, torch.empty(0), codec=codec)
+            effects = take(Pushed(empty))
+            return next(effect.outcome for effect in effects if isinstance(effect, Settled))
+
+        try:
+            return await self._owner.transact(work)
+        except UnknownDevice:
+            if self._roster is None:
+                raise
+            await self._roster.look_up(header_caller(header))
+            return await self._owner.transact(work)
+
+    def _check(self, header: UpdateHeader, payload: PayloadHeader) -> None:
+        refresh, epochs = header.refresh, self._terms.training.local_epochs
+        if refresh is not None and not 1 <= refresh.slot < epochs:
+            raise InvalidUpdate(
+                f"refresh.slot is {refresh.slot}; with {epochs} local epochs a merge falls "
+                f"between 1 and {epochs - 1}"
+            )
+        if refresh is not None and refresh.version < header.base_version:
+            raise InvalidUpdate(
+                f"refresh.version is {refresh.version}, older than base_version "
+                f"{header.base_version}; only a fresher model can be merged"
+            )
+        check_header(payload, self._model.plan(header.spec).sliced_manifest)
+        if payload.wire_bytes > self._terms.max_update_bytes:
+            raise PayloadTooLarge(
+                f"the payload claims {payload.wire_bytes} bytes; {self._terms.max_update_bytes} "
+                "are taken at most, see max_update_bytes of GetTask"
+            )

@@ -1,0 +1,83 @@
+"""A version's values as they travel: raw float32, the whole model's without a copy."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from typing_extensions import Buffer
+
+from hocket.core.manifest import BYTES_PER_VALUE, Manifest
+from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, TensorHeader
+from hocket.core.submodel import SubmodelSpec
+from hocket.core.update import Update, UpdateHeader
+from hocket.errors import NotFinite
+from hocket.learn.codecs.payload import decode_payload
+from hocket.learn.submodels.layout import ChannelGraph
+from hocket.learn.submodels.plan import IndexPlan, plan_of
+from hocket.rpc.chunks import checksum
+from hocket_aggregator.digest import octets_of
+
+MAX_PLANS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sliceable:
+    """One model's layout, and the index plans that were asked for lately."""
+
+    graph: ChannelGraph
+    _plans: OrderedDict[SubmodelSpec, IndexPlan]
+
+    @classmethod
+    def of(cls, graph: ChannelGraph) -> Sliceable:
+        """No plan is known yet."""
+        return cls(graph, OrderedDict())
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the whole model."""
+        return self.graph.manifest
+
+    def plan(self, spec: SubmodelSpec) -> IndexPlan:
+        """Which entries `spec` keeps. Raises InvalidRequest for a spec that does not fit."""
+        known = self._plans.pop(spec, None)
+        plan = plan_of(self.graph, spec) if known is None else known
+        self._plans[spec] = plan
+        while len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+        return plan
+
+    def encode(self, vector: Tensor, plan: IndexPlan) -> Payload:
+        """The entries that the plan keeps; a view of `vector` when it keeps them all."""
+        body: Buffer = octets_of(plan.extract(vector))
+        manifest = plan.sliced_manifest
+        tensors = tuple(
+            TensorHeader(t.name, t.shape, CodecId.RAW, t.size * BYTES_PER_VALUE)
+            for t in manifest.tensors
+        )
+        header = PayloadHeader(tensors, Packing.NONE, manifest.dense_bytes, checksum(body))
+        return Payload(header, body)
+
+    def decode(self, header: UpdateHeader, payload: Payload, plan: IndexPlan) -> Update[Tensor]:
+        """The update that a payload holds, laid out as the whole model.
+
+        Raises NotFinite, CorruptPayload, PayloadTooLarge, ShapeMismatch or InvalidUpdate.
+        """
+        values = decode_payload(payload, plan.sliced_manifest)
+        if not torch.isfinite(torch.dot(values, values)):
+            # Finite, yet so large that the model would overflow before long.
+            raise NotFinite(
+                "the update's squared norm overflows float32; lower the learning rate or clip, "
+                "and train again"
+            )
+        delta, held = plan.scatter(values)
+        wire_bytes = payload.header.wire_bytes
+        return Update(header, delta, held, wire_bytes, main_codec(payload.header))
+
+
+def main_codec(header: PayloadHeader) -> str:
+    """Name of the codec of the largest tensor."""
+    largest = max(header.tensors, key=lambda tensor: tensor.size, default=None)
+    return "" if largest is None else largest.codec.name.lower()

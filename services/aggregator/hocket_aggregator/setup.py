@@ -1,0 +1,157 @@
+"""From a task to everything the service needs: the model, the terms, the rules, the slot policy."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hocket.core.chance import stream_seed
+from hocket.core.manifest import Manifest
+from hocket.core.records import Evaluation
+from hocket.core.scheduling import Work
+from hocket.core.strategy import Strategy
+from hocket.core.terms import EncodingTerms, TaskTerms, TrainingTerms
+from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy
+from hocket.errors import ModelError
+from hocket.learn import slot_policy
+from hocket.learn.codecs import AnyCodec, TopK, codec_for
+from hocket.learn.codecs.packing import packed_bytes_limit
+from hocket.learn.flat import flatten, manifest_of
+from hocket.learn.submodels.graph import channel_graph
+from hocket.learn.submodels.layout import ChannelGraph, undroppable
+from hocket.learn.training import evaluate
+from hocket.rpc.chunks import CHUNK_BYTES
+from hocket.task import Task
+from hocket_aggregator.evaluation import Examine
+
+WORST_LOSS = sys.float_info.max  # stands for a loss that is no number
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """One task, ready to be served."""
+
+    task: Task
+    terms: TaskTerms
+    rules: CoordinatorRules
+    graph: ChannelGraph
+    first: Tensor  # the model's first values, float32 of shape (manifest.size,)
+
+    @property
+    def strategy(self) -> Strategy[Tensor, Any]:
+        """The aggregation rule."""
+        return self.task.strategy
+
+    def slots(self) -> SlotPolicy:
+        """Who suggests when to pull afresh: a new policy, or the task's fixed slot."""
+        refresh = self.terms.refresh
+        if not refresh.enabled:
+            return FixedSlot()
+        if refresh.fixed_slot:
+            return FixedSlot(refresh.fixed_slot)
+        return LearnedSlots(self.task.seed, self.terms.training.local_epochs)
+
+    def load_examine(self) -> Examine:
+        """Read the held-out examples. Raises DataError, or ModelError if they do not fit."""
+        module = self.task.build_model()
+        examples = self.task.test_examples()
+        self.task.check_fit(module, examples)
+
+        def examine(model: Tensor) -> Evaluation:
+            loss, accuracy = evaluate(
+                module,
+                model,
+                examples.inputs,
+                examples.labels,
+                manifest=self.terms.manifest,
+            )
+            return Evaluation(loss if isfinite(loss) else WORST_LOSS, accuracy)
+
+        return examine
+
+
+class LearnedSlots:
+    """The LSTM policy of FedASMU 1.5, as the rules ask for it."""
+
+    def __init__(self, seed: int, epochs: int) -> None:
+        self._policy = slot_policy.SlotPolicy(stream_seed(seed, "slot-policy"))
+        self._epochs = epochs
+
+    def propose(self, seed: int) -> int:
+        """A slot in 1..epochs-1, drawn from `seed`."""
+        return self._policy.propose(torch.Generator().manual_seed(seed), self._epochs)
+
+    def reinforce(self, slot: int, reward: float) -> None:
+        """One REINFORCE step."""
+        self._policy.reinforce(slot, self._epochs, reward)
+
+
+def set_up(task: Task) -> Setup:
+    """Build the model and lay down the rules. Raises ModelError."""
+    module = task.build_model()
+    manifest = manifest_of(module)
+    try:
+        graph = channel_graph(module)
+    except ModelError:
+        graph = undroppable(manifest)  # trains at full width only
+    terms = _terms(task, graph)
+    rules = CoordinatorRules(
+        pace=task.pace,
+        selection=task.selection,
+        work=Work(
+            local_epochs=task.training.local_epochs,
+            batch_size=task.training.batch_size,
+            up_bytes=typical_bytes(task.codec, manifest),
+            down_bytes=manifest.dense_bytes,
+        ),
+        stop=task.stop,
+        staleness_limit=task.limits.staleness,
+        train_timeout_s=task.limits.train_timeout_s,
+        evaluate_every=task.evaluation.every_versions,
+        seed=task.seed,
+    )
+    return Setup(task, terms, rules, graph, flatten(module))
+
+
+def typical_bytes(codec: AnyCodec, manifest: Manifest) -> int:
+    """About how long an update's body is before zstd, for estimates of transfer times."""
+    if isinstance(codec, TopK):
+        return max(1, round(codec.ratio * manifest.dense_bytes * 1.5))  # values and index deltas
+    return sum(codec_for(codec.id).encoded_bytes_limit(t.size) for t in manifest.tensors)
+
+
+def _terms(task: Task, graph: ChannelGraph) -> TaskTerms:
+    training, codec, manifest = task.training, task.codec, graph.manifest
+    longest = max(
+        sum(codec_for(known).encoded_bytes_limit(t.size) for t in manifest.tensors)
+        for known in type(codec.id)
+    )
+    return TaskTerms(
+        name=task.name,
+        manifest=manifest,
+        training=TrainingTerms(
+            local_epochs=training.local_epochs,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            gradient_clip_norm=training.gradient_clip_norm or 0.0,
+            rescale=training.rescale,
+        ),
+        encoding=EncodingTerms(
+            codec.id,
+            codec.ratio if isinstance(codec, TopK) else 1.0,
+            task.error_feedback,
+        ),
+        refresh=task.refresh_terms,
+        dropout_rows=task.dropout.rows if graph.groups else (),
+        seed=task.seed,
+        max_update_bytes=packed_bytes_limit(longest),
+        chunk_bytes=CHUNK_BYTES,
+        staleness_limit=task.limits.staleness,
+    )

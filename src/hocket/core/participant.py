@@ -1,0 +1,237 @@
+"""A device's rules: when it pulls, trains, pulls afresh, merges, pushes and rests.
+
+A plain synchronous object, told the time: events in, effects out. The device service and the
+simulator drive the very same one; the tensors are theirs.
+
+Liu, Che, Zhou, Jin, Dai, Dou, Valduriez. FedASMU: Efficient Asynchronous Federated Learning with
+Dynamic Staleness-Aware Model Update. AAAI 2024. One extra download per training: after local epoch
+`slot` the device asks for the fresh model and merges it (Eq. 7), unless nothing newer exists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from hocket.core import participant_events as ev
+from hocket.core.chance import Stream
+from hocket.core.ids import DeviceId, Version
+from hocket.core.ranges import at_least_one
+from hocket.core.refresh import RefreshControls
+from hocket.core.slots import SlotTable
+from hocket.core.terms import RefreshTerms, Trigger
+from hocket.core.update import Dropped, RefreshReport
+from hocket.errors import DataError
+
+
+class Phase(StrEnum):
+    """What a participant waits for."""
+
+    RESTING = "resting"  # a trigger
+    PULLING = "pulling"  # its base
+    TRAINING = "training"  # the end of an epoch
+    ASKING = "asking"  # the fresh model
+    MERGING = "merging"  # the merge
+    PUSHING = "pushing"  # what becomes of its update
+    STOPPED = "stopped"  # nothing
+
+
+NO_VERSION = Version(0)
+BUSY = frozenset(Phase) - {Phase.RESTING, Phase.STOPPED}
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantRules:
+    """Settings of a participant; all of them are the aggregator's to say."""
+
+    local_epochs: int
+    refresh: RefreshTerms = field(default_factory=RefreshTerms)
+    staleness_limit: int = 99  # a residual older than so many versions means nothing any more
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least_one("training", "local_epochs", self.local_epochs)
+
+    @property
+    def last_slot(self) -> int:
+        """After the last epoch a merge is useless; 0 where there is no slot at all."""
+        return self.local_epochs - 1 if self.refresh.enabled else 0
+
+
+@dataclass(slots=True)
+class _Training:
+    """The training in flight."""
+
+    slot: int  # 0: no refresh
+    base: Version = NO_VERSION
+    epoch: int = 0  # the one that runs, or the last that ran
+    epoch_began: float = 0.0
+    train_s: float = 0.0
+    fresh: Version = NO_VERSION
+    report: RefreshReport | None = None
+
+
+class Participant:
+    """One device's part in one task.
+
+    An event that does not fit the present phase, such as a trigger while busy or the end of an
+    epoch of a training given up, has no effects.
+    """
+
+    def __init__(self, rules: ParticipantRules, device_id: DeviceId) -> None:
+        self.rules = rules
+        self.device_id = device_id
+        self.phase = Phase.RESTING
+        self.controls: RefreshControls = rules.refresh.rules.start()
+        self.slots: SlotTable | None = None  # begins with the first merge
+        self.trainings = 0  # begun so far
+        self._last_base: Version | None = None
+        self._finished: str | None = None
+        self._training = _Training(slot=0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a trigger would be ignored."""
+        return self.phase in BUSY
+
+    @property
+    def slot(self) -> int:
+        """After which epoch the training in flight asks for the fresh model; 0: never."""
+        return self._training.slot
+
+    def handle(  # noqa: C901, PLR0911 -- a table
+        self, event: ev.Event, now: float
+    ) -> list[ev.Effect]:
+        """Take one event in at `now` (seconds, never decreasing)."""
+        match self.phase, event:
+            case Phase.STOPPED, _:
+                return []
+            case _, ev.FinishedTask(reason):
+                return self._finish(reason)
+            case Phase.RESTING, ev.Triggered(trigger):
+                return self._begin(trigger)
+            case Phase.PULLING, ev.Pulled(version):
+                return self._pulled(version, now)
+            case Phase.TRAINING, ev.EpochDone():
+                return self._epoch_done(now)
+            case Phase.ASKING, ev.FreshArrived(version):
+                return self._fresh_arrived(version, now)
+            case Phase.MERGING, ev.Merged(reward, inner_product):
+                return self._merged(reward, inner_product, now)
+            case Phase.PUSHING, ev.PushSettled(Dropped()) | ev.PushRefused():
+                return [ev.PutBackResidual(), *self._rest()]
+            case Phase.PUSHING, ev.PushSettled():
+                return self._rest()
+            case phase, ev.Failed() if phase in BUSY:
+                return self._rest()
+        return []
+
+    def to_dict(self) -> dict[str, Any]:
+        """What must survive a restart, as JSON values. A training in flight does not."""
+        return {
+            "gamma": self.controls.gamma,
+            "upsilon": self.controls.upsilon,
+            "slots": None if self.slots is None else self.slots.to_dict(),
+            "trainings": self.trainings,
+            "last_base": self._last_base,
+        }
+
+    @classmethod
+    def from_dict(
+        cls, rules: ParticipantRules, device_id: DeviceId, state: Mapping[str, Any]
+    ) -> Participant:
+        """Rebuild from `to_dict`, at rest. A table for another number of epochs is left out.
+
+        Raises DataError when `state` is not such a dict.
+        """
+        participant = cls(rules, device_id)
+        try:
+            gamma, upsilon = float(state["gamma"]), float(state["upsilon"])
+            table, last_base = state["slots"], state["last_base"]
+            participant.trainings = int(state["trainings"])
+            participant._last_base = None if last_base is None else Version(int(last_base))
+        except (KeyError, TypeError, ValueError, OverflowError) as wrong:
+            raise DataError(f"the state kept on disk is damaged ({wrong!r}); delete it") from None
+        if not (0.0 <= gamma < math.inf and 0.0 <= upsilon <= 1.0):
+            raise DataError(
+                f"the state kept on disk is damaged (gamma {gamma}, upsilon {upsilon}); delete it"
+            )
+        participant.controls = replace(participant.controls, gamma=gamma, upsilon=upsilon)
+        if table is not None:
+            slots = SlotTable.from_dict(table)
+            participant.slots = slots if slots.last_slot == rules.last_slot else None
+        return participant
+
+    def _begin(self, trigger: Trigger) -> list[ev.Effect]:
+        self.trainings += 1
+        self._training = _Training(self._choose_slot(trigger))
+        self.phase = Phase.PULLING
+        return [ev.Pull(trigger)]
+
+    def _choose_slot(self, trigger: Trigger) -> int:
+        """The task's, else the device's own once it has a table, else the server's (1.5)."""
+        if self.rules.refresh.fixed_slot:
+            return min(self.rules.refresh.fixed_slot, self.rules.last_slot)
+        if self.slots is not None:
+            chance = Stream(self.rules.seed, "slot", self.device_id, self.trainings)
+            return self.slots.choose(chance)
+        return min(trigger.slot, self.rules.last_slot)
+
+    def _pulled(self, version: Version, now: float) -> list[ev.Effect]:
+        self._training.base = version
+        last, self._last_base = self._last_base, version
+        near = last is None or last <= version <= last + self.rules.staleness_limit
+        forget: list[ev.Effect] = [] if near else [ev.ForgetResidual()]
+        return forget + self._next_epoch(now)
+
+    def _next_epoch(self, now: float) -> list[ev.Effect]:
+        training = self._training
+        if training.epoch == self.rules.local_epochs:
+            self.phase = Phase.PUSHING
+            return [ev.Push(training.base, training.train_s, training.report)]
+        training.epoch += 1
+        training.epoch_began = now
+        self.phase = Phase.TRAINING
+        return [ev.TrainEpoch(training.epoch)]
+
+    def _epoch_done(self, now: float) -> list[ev.Effect]:
+        training = self._training
+        training.train_s += now - training.epoch_began
+        if training.epoch != training.slot:
+            return self._next_epoch(now)
+        self.phase = Phase.ASKING
+        return [ev.PullFresh(training.base)]
+
+    def _fresh_arrived(self, version: Version | None, now: float) -> list[ev.Effect]:
+        training = self._training
+        if version is None or version <= training.base:
+            return self._next_epoch(now)
+        training.fresh = version
+        self.phase = Phase.MERGING
+        return [ev.Merge(version, self.controls.beta(version, training.base))]
+
+    def _merged(self, reward: float, inner_product: float, now: float) -> list[ev.Effect]:
+        """Learn from the merge; a loss that is not finite teaches nothing and is not reported."""
+        training = self._training
+        if math.isfinite(reward) and math.isfinite(inner_product):
+            training.report = RefreshReport(training.slot, training.fresh, reward)
+            self.controls = self.controls.learned(inner_product, training.fresh, training.base)
+            if self.slots is None:
+                self.slots = SlotTable(training.slot, self.rules.last_slot)
+            self.slots.reward(reward)
+        return self._next_epoch(now)
+
+    def _finish(self, reason: str) -> list[ev.Effect]:
+        """What is on its way is still settled; what is not is given up."""
+        self._finished = reason
+        return [] if self.phase is Phase.PUSHING else self._rest()
+
+    def _rest(self) -> list[ev.Effect]:
+        if self._finished is not None:
+            self.phase = Phase.STOPPED
+            return [ev.Stop(self._finished)]
+        self.phase = Phase.RESTING
+        return [ev.Rest()]

@@ -1,0 +1,152 @@
+"""What a participant is told, and what it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hocket.core.ids import Version
+from hocket.core.terms import Trigger
+from hocket.core.update import Outcome, RefreshReport
+from hocket.errors import HocketError
+
+
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """The aggregator asks for one training."""
+
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The base model has come."""
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone:
+    """One local epoch has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreshArrived:
+    """The answer to PullFresh: a version, or None if nothing newer is to be had."""
+
+    version: Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The fresh model is merged into the local one.
+
+    `reward` is the local loss just before minus just after; `inner_product` is B of Eq. 9,
+    <gradient of the local loss at the merged model, fresh model minus local model before>.
+    """
+
+    reward: float
+    inner_product: float
+
+
+@dataclass(frozen=True, slots=True)
+class PushSettled:
+    """The aggregator said what became of the update."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class PushRefused:
+    """The aggregator refused the update with an error; pushing it again would not help."""
+
+    error: HocketError
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """This training cannot go on, and nothing of it was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTask:
+    """No more triggers will come."""
+
+    reason: str
+
+
+Event = (
+    Triggered
+    | Pulled
+    | EpochDone
+    | FreshArrived
+    | Merged
+    | PushSettled
+    | PushRefused
+    | Failed
+    | FinishedTask
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Get the newest model, to train from it."""
+
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetResidual:
+    """What error feedback holds belongs to a model of long ago: start from zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainEpoch:
+    """Train one local epoch; the first is 1."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class PullFresh:
+    """Ask for the newest model, if it is newer than `only_if_newer_than`."""
+
+    only_if_newer_than: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Local model <- (1 - beta) * local model + beta * fresh model (Eq. 7)."""
+
+    version: Version
+    beta: float
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Offer the trained model minus `base_version`."""
+
+    base_version: Version
+    train_s: float  # seconds between the starts and the ends of local epochs
+    refresh: RefreshReport | None  # None: nothing was merged
+
+
+@dataclass(frozen=True, slots=True)
+class PutBackResidual:
+    """The update was not used: error feedback takes the message back (codecs.md C.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing to do until the next trigger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Leave, for good."""
+
+    reason: str
+
+
+Effect = (
+    Pull | ForgetResidual | TrainEpoch | PullFresh | Merge | Push | PutBackResidual | Rest | Stop
+)

@@ -1,0 +1,181 @@
+"""One task owns the coordinator: nothing interleaves, nobody's hanging up undoes a step."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+import xxhash
+from hocket_aggregator.owner import Owner, Turn
+from support.aggregating import until
+from support.clock import ManualClock
+from support.scalar import WORK, caller, device
+from support.scalar import update as scalar_update
+from torch import Tensor
+
+from hocket.core.coordinator import Coordinator
+from hocket.core.events import DeviceSeen, Pushed, SendTrigger, Settled, Subscribed
+from hocket.core.ids import Version
+from hocket.core.scheduling import Concurrent, Periodic, Uniform
+from hocket.core.stop import Stop
+from hocket.core.strategy import Global, Step
+from hocket.core.triggering import CoordinatorRules
+from hocket.core.update import Applied, Update
+from hocket.errors import Unavailable, UnknownDevice
+
+
+@dataclass
+class Held:
+    """A rule whose step waits until the test lets it go on; counts steps that overlap."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+    inside: int = 0
+    most_inside: int = 0
+    steps: int = 0
+    kind: str = "held"
+
+    def init(self, model: Tensor) -> None:
+        """It remembers nothing."""
+
+    def step(
+        self,
+        now: Global[Tensor],
+        memory: None,
+        update: Update[Tensor],
+        base: Tensor,  # noqa: ARG002 -- the protocol's
+    ) -> Step[Tensor, None]:
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        self.go.wait(10)
+        self.inside -= 1
+        self.steps += 1
+        made = Global(now.model + update.delta, Version(now.version + 1))
+        return Step(made, memory, Applied(made.version, 1.0, 0))
+
+
+def pushed(name: str, base: int = 1) -> Pushed[Tensor]:
+    of_floats = scalar_update(name, base)
+    return Pushed(Update(of_floats.header, torch.ones(2)))
+
+
+@asynccontextmanager
+async def owning(
+    rule: Held, *, pace: Concurrent | Periodic | None = None, stop: Stop | None = None
+) -> AsyncIterator[tuple[Owner, ManualClock, list[Turn]]]:
+    rules = CoordinatorRules(
+        pace=pace or Concurrent(1), selection=Uniform(), work=WORK, stop=stop or Stop()
+    )
+    clock, turns = ManualClock(), list[Turn]()
+    core = Coordinator(rules, rule, Global(torch.zeros(2)))
+    owner = Owner(core, clock, [turns.append])
+    running = asyncio.ensure_future(owner.run())
+    for name in "ab":
+        await owner.handle(DeviceSeen(device(name)))
+    turns.clear()
+    try:
+        yield owner, clock, turns
+    finally:
+        rule.go.set()
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+async def test_a_client_that_hangs_up_in_mid_step_changes_nothing_about_the_step() -> None:
+    rule = Held()
+    async with owning(rule) as (owner, _, turns):
+        asker = asyncio.ensure_future(owner.handle(pushed("a")))
+        await until(lambda: rule.inside == 1)
+        asker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asker
+        rule.go.set()
+        (again,) = [e for e in await owner.handle(pushed("a")) if isinstance(e, Settled)]
+        assert (again.outcome, again.first_time) == (Applied(Version(2), 1.0, 0), False)
+        assert rule.steps == 1
+        assert len(turns) == 2  # the records were told although the asker had gone
+
+
+async def test_steps_never_overlap_and_the_loop_goes_on_meanwhile() -> None:
+    rule = Held()
+    async with owning(rule) as (owner, _, _):
+        first = asyncio.ensure_future(owner.handle(pushed("a")))
+        second = asyncio.ensure_future(owner.handle(pushed("b")))
+        await until(lambda: rule.inside == 1)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        rule.go.set()
+        await first
+        with pytest.raises(Exception, match="not retained"):
+            await second  # version 1 was nobody's base any more
+        assert rule.most_inside == 1
+
+
+async def test_reads_wait_for_the_step_before_them() -> None:
+    rule = Held()
+    async with owning(rule) as (owner, _, _):
+        push = asyncio.ensure_future(owner.handle(pushed("a")))
+        await until(lambda: rule.inside == 1)
+        read = asyncio.ensure_future(owner.read(lambda core: core.newest.version))
+        rule.go.set()
+        await push
+        assert await read == 2
+
+
+async def test_whoever_asked_gets_what_was_raised() -> None:
+    async with owning(Held()) as (owner, _, turns):
+        with pytest.raises(UnknownDevice):
+            await owner.handle(Subscribed(caller("x")))
+        assert turns == []
+        assert await owner.read(lambda core: core.newest.version) == 1
+
+
+async def test_the_digest_is_that_of_the_newest_version() -> None:
+    rule = Held()
+    rule.go.set()
+    async with owning(rule) as (owner, _, turns):
+        zero = owner.newest_digest
+        await owner.handle(pushed("a"))
+        ones = xxhash.xxh3_64_hexdigest(struct.pack("<2f", 1.0, 1.0))
+        assert owner.newest_digest == ones != zero
+        assert turns[-1].digests == {2: ones}
+
+
+async def test_the_timer_fires_when_the_rules_said() -> None:
+    rule = Held()
+    async with owning(rule, pace=Periodic(period_s=10.0, triggers=1)) as (owner, clock, turns):
+        for name in "ab":
+            await owner.handle(Subscribed(caller(name)))
+        triggers = [e for turn in turns for e in turn.effects if isinstance(e, SendTrigger)]
+        assert len(triggers) == 1
+        await clock.advance(9.99)
+        await owner.read(lambda core: core)
+        assert sum(isinstance(e, SendTrigger) for t in turns for e in t.effects) == 1
+        await clock.advance(0.01)
+        await owner.read(lambda core: core)
+        assert sum(isinstance(e, SendTrigger) for t in turns for e in t.effects) == 2
+        assert turns[-1].now == 10.0
+
+
+async def test_a_deadline_that_a_tick_does_not_move_cannot_spin() -> None:
+    """0.1 + 0.7 rounds to 0.7999..., 0.1 less than which is below 0.7: the stop is a hair away."""
+    rule = Held()
+    async with owning(rule, stop=Stop(wall_s=0.7)) as (owner, clock, turns):
+        await clock.advance(0.1)
+        await owner.handle(Subscribed(caller("a")))
+        await clock.advance(0.7)
+        await clock.advance(0.1)
+        assert await owner.read(lambda core: core.finished is not None)
+        assert len(turns) < 10
+
+
+async def test_what_is_asked_of_an_owner_that_has_ended_is_unavailable() -> None:
+    async with owning(Held()) as (owner, _, _):
+        pass
+    with pytest.raises(Unavailable, match="shutting down"):
+        await owner.read(lambda core: core)

@@ -1,0 +1,128 @@
+"""Bodies on their way in: within a limit, kept for a while after a break, one stream each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hocket_aggregator.staging import Staged, Staging
+from support.aggregating import header
+
+from hocket.core.ids import Incarnation, UpdateId
+from hocket.core.payload import CodecId, Packing, PayloadHeader, TensorHeader
+from hocket.core.update import UpdateHeader
+from hocket.errors import InvalidUpdate, Overloaded, PayloadTooLarge, Unavailable
+from hocket.rpc.chunks import chunks
+
+BODY = bytes(range(100))
+
+
+class Time:
+    """A now that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def payload(num_bytes: int = 100) -> PayloadHeader:
+    tensors = (TensorHeader("w", (num_bytes // 4,), CodecId.RAW, num_bytes),)
+    return PayloadHeader(tensors, Packing.NONE, num_bytes, None)
+
+
+def staging(limit_bytes: int = 250) -> tuple[Staging, Time]:
+    time = Time()
+    return Staging(limit_bytes, keep_s=10.0, now=time), time
+
+
+def send(staged: Staged, count: int) -> None:
+    for chunk in list(chunks(BODY, staged.received, chunk_bytes=10))[:count]:
+        staged.add(chunk)
+
+
+def test_a_broken_stream_is_followed_by_one_that_goes_on() -> None:
+    place, _ = staging()
+    first = place.open(header("a"), payload())
+    send(first, 3)
+    first.leave()
+    second = place.open(header("a"), payload())
+    assert second.received == 30
+    send(second, 7)
+    assert bytes(memoryview(second.finish().body)) == BODY
+
+
+def test_a_restarted_device_goes_on_as_a_newer_incarnation() -> None:
+    place, _ = staging()
+    first = place.open(header("a"), payload())
+    send(first, 3)
+    first.leave()
+    assert place.open(header("a", incarnation=Incarnation(2)), payload()).received == 30
+
+
+@pytest.mark.parametrize("other", [header("a", num_steps=11), header("a", base=2)])
+def test_another_update_under_the_same_id_begins_anew(other: UpdateHeader) -> None:
+    place, _ = staging()
+    send(place.open(header("a"), payload()), 3)
+    changed = replace(other, update_id=UpdateId("a-from-1"))
+    assert place.open(changed, payload()).received == 0
+    assert place.num_bytes == 100
+
+
+def test_another_device_cannot_take_an_update_over() -> None:
+    place, _ = staging()
+    place.open(header("a"), payload())
+    with pytest.raises(InvalidUpdate):
+        place.open(header("b", update_id="a-from-1"), payload())
+
+
+def test_an_older_stream_is_shut_out_when_a_newer_one_comes() -> None:
+    place, _ = staging()
+    older = place.open(header("a"), payload())
+    newer = place.open(header("a"), payload())
+    with pytest.raises(Unavailable):
+        send(older, 1)
+    older.leave()
+    older.drop()
+    send(newer, 10)
+    assert newer.is_complete
+
+
+def test_what_does_not_fit_beside_the_others_is_sent_away() -> None:
+    place, _ = staging()
+    place.open(header("a"), payload())
+    second = place.open(header("b"), payload())
+    with pytest.raises(Overloaded) as refused:
+        place.open(header("c"), payload())
+    assert refused.value.retry_after_s > 0
+    second.drop()
+    place.open(header("c"), payload())
+
+
+def test_what_never_fits_is_refused_for_good() -> None:
+    place, _ = staging()
+    with pytest.raises(PayloadTooLarge):
+        place.open(header("a"), payload(400))
+    assert place.num_bytes == 0
+
+
+def test_broken_pushes_make_room_for_living_ones_oldest_first() -> None:
+    place, time = staging()
+    for at, name in enumerate("ab"):
+        time.now = float(at)
+        place.open(header(name), payload()).leave()
+    place.open(header("c"), payload())
+    assert place.num_bytes == 200
+    assert place.open(header("b"), payload()).received == 0
+
+
+def test_a_stream_that_stalls_loses_its_place_in_time() -> None:
+    place, time = staging()
+    stalled = place.open(header("a"), payload())
+    send(stalled, 1)
+    time.now = 10.1
+    place.open(header("b"), payload())
+    assert place.num_bytes == 100
+    with pytest.raises(Unavailable):
+        send(stalled, 1)
