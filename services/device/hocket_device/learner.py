@@ -1,0 +1,90 @@
+"""What the agent needs of training. Knows no torch, so that the agent starts while it loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from hocket.core.capability import CostLine
+from hocket.core.payload import Payload
+from hocket.core.submodel import SubmodelSpec
+
+
+class Interrupted(Exception):
+    """Training was told to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """How a local epoch went."""
+
+    mean_loss: float  # over its examples, each before the step that used it
+    steps: int
+    seconds: float  # rests included
+    rows: Mapping[float, int]  # mini-batches by the relative cost of their dropout vector
+
+
+class MergeResult(Protocol):
+    """How a merge went."""
+
+    @property
+    def loss_before(self) -> float:
+        """Local loss just before."""
+        ...
+
+    @property
+    def loss_after(self) -> float:
+        """Local loss just after."""
+        ...
+
+    @property
+    def inner_product(self) -> float:
+        """B of FedASMU's Eq. 9."""
+        ...
+
+
+class Learner(Protocol):
+    """Blocking; every method is called from one worker thread."""
+
+    @property
+    def spec(self) -> SubmodelSpec:
+        """The part of the model that it trains."""
+        ...
+
+    @property
+    def num_examples(self) -> int:
+        """Examples that it learns from."""
+        ...
+
+    def probe(self) -> tuple[CostLine, ...]:
+        """What a training step costs, by width."""
+        ...
+
+    def start(self, payload: Payload, training: int) -> None:
+        """Begin training number `training` from a pulled model."""
+        ...
+
+    def train_epoch(self, epoch: int) -> EpochResult:
+        """One local epoch; raises NotFinite or Interrupted."""
+        ...
+
+    def merge(self, payload: Payload, beta: float) -> MergeResult:
+        """Mix a fresh model in; raises NotFinite."""
+        ...
+
+    def encode(self) -> Payload:
+        """The update; raises NotFinite."""
+        ...
+
+    def put_back(self) -> None:
+        """The last update was not used."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what error feedback holds."""
+        ...
+
+    def save(self) -> None:
+        """Keep on disk what error feedback holds."""
+        ...

@@ -1,0 +1,81 @@
+"""What a device remembers when it is restarted: its name, its controls, its tallies. JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hocket.errors import DataError, StartupError
+
+FILE = "device.json"
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of this device's updates, over all its lives."""
+
+    updates_accepted: int = 0
+    updates_dropped: int = 0
+    updates_refused: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that is kept."""
+
+    device_id: str = ""
+    task: str = ""  # that `participant` belongs to
+    participant: Mapping[str, Any] | None = None
+    tally: Tally = field(default_factory=Tally)
+
+
+def load_state(folder: Path) -> State:
+    """The state kept in `folder`; a new one if there is none.
+
+    Raises StartupError if the folder cannot be written, DataError for a damaged file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("it is not writable")
+        text = (folder / FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return State()
+    except OSError as error:
+        raise StartupError(
+            f"the state folder {folder} cannot be used ({error}); choose another with "
+            "DEVICE_STATE_DIR"
+        ) from error
+    try:
+        return _read(json.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / FILE} is damaged ({error!r}); delete it") from error
+
+
+def save_state(state: State, folder: Path) -> None:
+    """Keep the state: after a crash at any moment either the old one or this one is there."""
+    text = json.dumps({"format": FORMAT, **asdict(state)}, indent=1)
+    replace_file(folder / FILE, text.encode())
+
+
+def replace_file(file: Path, data: bytes) -> None:
+    """Write to a temporary name, sync, rename."""
+    temporary = file.with_name(file.name + ".new")
+    with temporary.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+def _read(kept: dict[str, Any]) -> State:
+    if kept.pop("format") != FORMAT:
+        raise ValueError("another version of Hocket wrote it")
+    return State(**kept | {"tally": Tally(**kept["tally"])})

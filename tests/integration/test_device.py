@@ -1,0 +1,391 @@
+"""A whole device against a real registry and an aggregator whose answers are chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hocket_device.__main__ import compose
+from hocket_device.agent import Agent
+from hocket_device.settings import Settings
+from support.clock import ManualClock
+from support.fake_aggregator import FakeAggregator, TakenUpdate
+from support.registry import serving_registry
+from support.serving import serving
+
+from hocket.core.device import Caller, Device, DeviceState
+from hocket.core.ids import DeviceId, Incarnation, Version
+from hocket.core.payload import CodecId
+from hocket.core.terms import EncodingTerms, RefreshTerms, TaskTerms, TrainingTerms
+from hocket.core.update import Dropped, DropReason
+from hocket.errors import ModelError, StaleIncarnation, TaskError, UnknownVersion
+from hocket.learn.flat import flatten, manifest_of
+from hocket.learn.submodels.graph import channel_graph
+from hocket.learn.training import evaluate
+from hocket.rpc.aggregator_client import AggregatorClient
+from hocket.rpc.channel import open_channel
+from hocket.rpc.registry_client import RegistryClient
+from hocket.rpc.server import aggregator_service, bind, build_server
+from hocket.task import Task, default_task, load_task
+
+LIMIT_S = 20.0  # a test that waits for longer has failed
+LEASE_S = 15.0
+DIGITS = default_task()
+WIDE = """
+[model]
+function = "hocket.learn.models:mlp"
+arguments = { inputs = 64, classes = 10, hidden = [1800, 110] }
+[data]
+kind = "digits"
+"""
+
+
+def aggregator(task: Task = DIGITS, **terms: Any) -> FakeAggregator:
+    model = task.build_model()
+    manifest = manifest_of(model)
+    usual = TaskTerms(
+        name=task.name,
+        manifest=manifest,
+        training=TrainingTerms(local_epochs=2, batch_size=16, learning_rate=0.01),
+        encoding=EncodingTerms(CodecId.INT8),
+        refresh=RefreshTerms(enabled=True),
+        dropout_rows=(),  # a choice by the processor's load, which is no test's to know
+        seed=1,
+        max_update_bytes=2 * manifest.dense_bytes,
+        chunk_bytes=512 * 1024,
+        staleness_limit=99,
+    )
+    told = replace(usual, **terms)
+    return FakeAggregator(  # type: ignore[abstract] # devices make no other calls
+        told, flatten(model), channel_graph(model)
+    )
+
+
+@dataclass
+class Site:
+    """One test's registry, aggregator and devices."""
+
+    fake: FakeAggregator
+    registry: RegistryClient
+    registry_address: str
+    aggregator_address: str
+    clock: ManualClock  # the registry's
+    folder: Path
+
+    @asynccontextmanager
+    async def agent(self, **settings: Any) -> AsyncIterator[Agent]:
+        """A device that can be run."""
+        usual: dict[str, Any] = {
+            "registry": self.registry_address,
+            "aggregator": self.aggregator_address,
+            "device_id": "d1",
+            "shards": 20,
+            "state_dir": self.folder / "d1",
+        }
+        chosen = Settings(**usual | settings)
+        async with (
+            open_channel(chosen.registry) as to_registry,
+            open_channel(chosen.aggregator) as to_aggregator,
+        ):
+            with ThreadPoolExecutor(1) as thread:
+                yield compose(
+                    chosen,
+                    RegistryClient(to_registry),
+                    AggregatorClient(to_aggregator),
+                    thread,
+                    chance=lambda: 0.02,
+                )
+
+    @asynccontextmanager
+    async def device(self, **settings: Any) -> AsyncIterator[Agent]:
+        """A device at work for the length of the block."""
+        stop = asyncio.Event()
+        async with (
+            asyncio.timeout(LIMIT_S),
+            self.agent(**settings) as agent,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(agent.run(stop))
+            yield agent
+            stop.set()
+
+    async def record(self, device_id: str = "d1") -> Device:
+        """What the registry knows of a device."""
+        [device] = [d async for d in self.registry.list_devices() if d.device_id == device_id]
+        return device
+
+    async def once(self, holds: Callable[[Device], bool], device_id: str = "d1") -> Device:
+        """The registry's record of a device, as soon as something holds for it."""
+        async for devices, _ in self.registry.watch():
+            for device in devices:
+                if device.device_id == device_id and holds(device):
+                    return device
+        raise AssertionError("the registry ended the watch")
+
+
+@asynccontextmanager
+async def site(
+    folder: Path, fake: FakeAggregator | None = None, heartbeat_s: float = 0.05
+) -> AsyncIterator[Site]:
+    fake = fake or aggregator()
+    clock = ManualClock()
+    async with AsyncExitStack() as stack:
+        registry = await stack.enter_async_context(
+            serving_registry(folder / "registry", clock, lease_s=LEASE_S, heartbeat_s=heartbeat_s)
+        )
+        address = await stack.enter_async_context(serving(aggregator_service(fake)))
+        channel = await stack.enter_async_context(open_channel(registry))
+        yield Site(fake, RegistryClient(channel), registry, address, clock, folder)
+
+
+async def test_a_device_joins_trains_and_pushes_a_sound_update(tmp_path: Path) -> None:
+    async with site(tmp_path) as s, s.device(labels={"room": "attic"}):
+        me = await s.fake.subscribers.get()
+        s.fake.trigger()
+        update = await s.fake.taken.get()
+        device = await s.once(lambda d: d.link_to().up_bytes_per_s > 0.0)
+    assert me == Caller(DeviceId("d1"), Incarnation(1))
+    assert update.header.base_version == 1
+    assert update.header.learning_rate == 0.01
+    assert update.header.num_examples == device.capability.num_examples > 0
+    batches = -(-update.header.num_examples // 16)
+    assert update.header.num_steps in {2 * batches, 2 * (batches - 1)}
+    assert update.header.train_s > 0.0
+    assert 0.0 < update.header.train_loss < 2.5  # ln 10 = 2.3 is what knowing nothing costs
+    assert update.delta.isfinite().all()
+    assert 0.0 < float(update.delta.norm()) < float(s.fake.vector.norm())
+    assert [line.keep for line in device.capability.costs] == [1.0, 0.5, 0.25]
+    assert device.capability.cost_at(1.0).step_s(16) > 0.0  # type: ignore[union-attr] # measured
+    assert device.capability.memory_bytes > 0
+    assert device.labels == {"room": "attic"}
+    assert device.link_to().rtt_s > 0.0
+
+
+async def test_the_update_points_downhill(tmp_path: Path) -> None:
+    fake = aggregator(encoding=EncodingTerms(CodecId.RAW))
+    async with site(tmp_path, fake) as s, s.device(shards=1):
+        s.fake.trigger()
+        update = await s.fake.taken.get()
+    model, test = DIGITS.build_model(), DIGITS.test_examples()
+    before, _ = evaluate(model, fake.vector, test.inputs, test.labels)
+    after, _ = evaluate(model, fake.vector + update.delta, test.inputs, test.labels)
+    assert after < before - 0.1
+
+
+async def test_a_fresh_model_is_merged_in_mid_training_and_reported(tmp_path: Path) -> None:
+    fake = aggregator()
+    fake.newer_after_pull = True
+    async with site(tmp_path, fake) as s, s.device():
+        s.fake.trigger(slot=1)
+        update = await s.fake.taken.get()
+    base, fresh = fake.pulls
+    assert base.for_training
+    assert fresh.only_if_newer_than == update.header.base_version == 1
+    assert update.header.refresh is not None
+    assert (update.header.refresh.slot, update.header.refresh.version) == (1, Version(2))
+
+
+async def test_an_unchanged_model_is_not_merged(tmp_path: Path) -> None:
+    async with site(tmp_path) as s, s.device():
+        s.fake.trigger(slot=1)
+        update = await s.fake.taken.get()
+    assert len(s.fake.pulls) == 2
+    assert update.header.refresh is None
+
+
+async def test_a_narrow_device_pulls_and_pushes_a_submodel(tmp_path: Path) -> None:
+    async with site(tmp_path) as s, s.device(keep=0.5):
+        s.fake.trigger()
+        update = await s.fake.taken.get()
+    assert update.header.spec.keep == (0.5,)
+    # 8 and 16 of the digits network's 16 and 32 filters; the linear layers stay whole
+    assert len(update.delta) == 80 + 1168 + (256 * 64 + 64) + 650
+
+
+async def test_a_device_whose_lease_has_ended_joins_again_and_works_on(tmp_path: Path) -> None:
+    async with site(tmp_path) as s, s.device():
+        await s.fake.subscribers.get()
+        await s.clock.advance(LEASE_S + 1.0)
+        again = await s.fake.subscribers.get()
+        s.fake.known = {again}
+        s.fake.trigger()
+        update = await s.fake.taken.get()
+    assert (again.incarnation, update.header.incarnation) == (2, 2)
+
+
+async def test_an_aggregator_that_does_not_know_the_device_yet_costs_no_lease(
+    tmp_path: Path,
+) -> None:
+    fake = aggregator()
+    fake.known = {Caller(DeviceId("someone"), Incarnation(1))}
+    async with site(tmp_path, fake) as s, s.device():
+        await s.once(lambda d: bool(d.capability.costs))
+        fake.known = {Caller(DeviceId("d1"), Incarnation(1))}
+        me = await s.fake.subscribers.get()
+    assert me.incarnation == 1
+
+
+async def test_a_restarted_aggregator_finds_its_devices_again(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        s = await stack.enter_async_context(site(tmp_path))
+        first = build_server(aggregator_service(s.fake))
+        port = bind(first, "127.0.0.1:0")
+        s.aggregator_address = f"127.0.0.1:{port}"
+        await first.start()
+        await stack.enter_async_context(s.device())
+        await s.fake.subscribers.get()
+        await first.stop(grace_s=0)
+        s.fake = aggregator()
+        second = build_server(aggregator_service(s.fake))
+        bind(second, s.aggregator_address)
+        await second.start()
+        stack.push_async_callback(second.stop, 0)
+        await s.fake.subscribers.get()
+        s.fake.trigger()
+        assert (await s.fake.taken.get()).header.device_id == "d1"
+
+
+async def test_a_push_cut_in_the_middle_goes_on_under_the_same_name(tmp_path: Path) -> None:
+    file = tmp_path / "wide.toml"
+    file.write_text(WIDE)
+    fake = aggregator(load_task(file), encoding=EncodingTerms(CodecId.RAW))
+    fake.cut_push_at = 512 * 1024
+    async with site(tmp_path, fake) as s, s.device(task=file):
+        s.fake.trigger()
+        update = await s.fake.taken.get()
+        device = await s.once(lambda d: d.link_to().loss > 0.0)
+    assert update.wire_bytes > 512 * 1024
+    assert fake.push_ids == [update.header.update_id] * 2
+    assert fake.resumed_at == [0, 512 * 1024]
+    assert fake.taken.empty()
+    assert device.link_to().transfers >= 2
+
+
+async def test_the_registry_learns_what_the_link_really_carries(tmp_path: Path) -> None:
+    fake = aggregator(encoding=EncodingTerms(CodecId.RAW))
+    async with site(tmp_path, fake) as s, s.device(up_bytes_per_s=2e5, down_bytes_per_s=3e5):
+        s.fake.trigger()
+        device = await s.once(lambda d: d.link_to().up_bytes_per_s > 0.0)
+    # over 120,000 bytes each way, 0.6 and 0.5 seconds; a busy machine only ever adds to them
+    link = device.link_to()
+    assert 0.4 * 2e5 < link.up_bytes_per_s <= 2e5
+    assert 0.4 * 3e5 < link.down_bytes_per_s <= 3e5
+    assert (link.transfers, link.loss) == (2, 0.0)
+
+
+async def test_the_registry_learns_how_slow_a_device_really_is(tmp_path: Path) -> None:
+    step_s = {}
+    async with site(tmp_path) as s:
+        for share in (1.0, 0.1):
+            name = f"share-{share}"
+            async with s.device(device_id=name, state_dir=tmp_path / name, processor_share=share):
+                device = await s.once(lambda d: bool(d.capability.costs), name)
+            line = device.capability.cost_at(1.0)
+            assert line is not None
+            step_s[share] = line.step_s(16)
+            assert device.capability.processor_share <= share
+    assert step_s[0.1] > 2.0 * step_s[1.0]  # 10 times on an idle machine
+
+
+async def test_an_older_process_of_the_same_device_stops(tmp_path: Path) -> None:
+    async with site(tmp_path) as s, asyncio.timeout(LIMIT_S), s.agent() as agent:
+        running = asyncio.create_task(agent.run(asyncio.Event()))
+        await s.fake.subscribers.get()
+        await s.registry.join((await s.record()).capability, "d1")
+        with pytest.raises(StaleIncarnation):
+            await running
+        assert (await s.record()).state is DeviceState.ALIVE  # the newer one is left alone
+
+
+@pytest.mark.parametrize("how", ["dropped", "refused"])
+async def test_what_an_unused_update_carried_is_kept_for_the_next_one(
+    tmp_path: Path, how: str
+) -> None:
+    topk = EncodingTerms(CodecId.TOPK, topk_ratio=0.01)
+    fake = aggregator(encoding=topk)
+    if how == "dropped":
+        fake.outcome = Dropped(DropReason.TOO_STALE, "pull anew", 100)
+    else:
+        fake.refuse_push = UnknownVersion("version 1 is not retained; pull anew")
+    async with site(tmp_path, fake) as s, s.device() as agent:
+        s.fake.trigger()
+        await s.once(lambda d: d.link_to().transfers > 0)
+        while not (tmp_path / "d1" / "residual.safetensors").exists():  # noqa: ASYNC110 -- a file
+            await asyncio.sleep(0)
+        s.fake.finish()
+        tally = agent.state.tally
+    kept = json.loads((tmp_path / "d1" / "device.json").read_text())
+    assert kept["tally"][f"updates_{how}"] == getattr(tally, f"updates_{how}") == 1
+    assert kept["tally"]["updates_accepted"] == 0
+
+
+async def test_the_end_of_the_task_is_the_end_of_the_device(tmp_path: Path) -> None:
+    async with site(tmp_path) as s:
+        async with asyncio.timeout(LIMIT_S), s.agent(ready_file=tmp_path / "ready") as agent:
+            s.fake.trigger()
+            s.fake.finish()
+            await agent.run(asyncio.Event())
+        assert (await s.record()).state is DeviceState.LEFT
+        assert json.loads((tmp_path / "ready").read_text())["device_id"] == "d1"
+
+
+async def test_a_device_without_a_name_keeps_the_one_that_it_was_given(tmp_path: Path) -> None:
+    names = []
+    async with site(tmp_path) as s:
+        for _ in range(2):
+            async with s.device(device_id=""):
+                names.append((await s.fake.subscribers.get()).device_id)
+    assert names[0] == names[1] != ""
+
+
+async def test_a_device_with_another_model_says_what_differs(tmp_path: Path) -> None:
+    file = tmp_path / "wide.toml"
+    file.write_text(WIDE)
+    async with site(tmp_path) as s, asyncio.timeout(LIMIT_S), s.agent(task=file) as agent:
+        with pytest.raises(ModelError, match="same task file") as caught:
+            await agent.run(asyncio.Event())
+    mine = manifest_of(load_task(file).build_model()).digest
+    assert mine in caught.value.message
+    assert s.fake.terms.manifest.digest in caught.value.message
+
+
+async def test_a_task_file_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
+    missing = tmp_path / "none.toml"
+    async with site(tmp_path) as s, asyncio.timeout(LIMIT_S), s.agent(task=missing) as agent:
+        with pytest.raises(TaskError, match=r"none\.toml"):
+            await agent.run(asyncio.Event())
+
+
+async def test_every_draw_is_named_so_two_lives_push_the_same_bits(tmp_path: Path) -> None:
+    updates: list[TakenUpdate] = []
+    async with site(tmp_path, aggregator()) as s:
+        for life in ("one", "two"):
+            async with s.device(state_dir=tmp_path / life):
+                s.fake.trigger()
+                updates.append(await s.fake.taken.get())
+    assert torch.equal(updates[0].delta, updates[1].delta)
+
+
+async def test_a_restarted_device_goes_on_where_it_was(tmp_path: Path) -> None:
+    updates: list[TakenUpdate] = []
+    async with site(tmp_path) as s, asyncio.timeout(LIMIT_S):
+        for _ in range(2):
+            async with s.agent() as agent:
+                running = asyncio.create_task(agent.run(asyncio.Event()))
+                s.fake.trigger()
+                updates.append(await s.fake.taken.get())
+                s.fake.finish()
+                await running
+    kept = json.loads((tmp_path / "d1" / "device.json").read_text())
+    assert kept["participant"]["trainings"] == 2
+    assert kept["tally"]["updates_accepted"] == 2
+    assert kept["tally"]["bytes_up"] == sum(update.wire_bytes for update in updates)
+    assert not torch.equal(updates[0].delta, updates[1].delta)  # the second training, not the first

@@ -1,0 +1,56 @@
+"""The device as a process of its own, as its owner starts it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support.process import logged, python, running
+
+DEVICES = str(Path(__file__).parents[2] / "services" / "device")
+NOWHERE = "127.0.0.1:9"  # the port of the discard service, which nobody runs
+ENV = {"PYTHONPATH": DEVICES, "DEVICE_REGISTRY": NOWHERE, "DEVICE_AGGREGATOR": NOWHERE}
+LIMIT_S = 30.0
+
+
+async def test_a_device_that_finds_no_registry_keeps_trying_until_it_is_told_to_stop(
+    tmp_path: Path,
+) -> None:
+    env = ENV | {"DEVICE_STATE_DIR": str(tmp_path)}
+    async with (
+        asyncio.timeout(LIMIT_S),
+        running(python("-m", "hocket_device"), env) as process,
+    ):
+        line = await logged(process, "join_failed")
+        assert NOWHERE in str(line["problem"])
+        process.terminate()
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "status", "said"),
+    [
+        ({"DEVICE_KEEP": "2"}, 2, "DEVICE_KEEP is '2'"),
+        ({"DEVICE_TASK": "/nowhere/hocket.toml"}, 1, "/nowhere/hocket.toml"),
+        ({"DEVICE_STATE_DIR": "/dev/null/state"}, 1, "DEVICE_STATE_DIR"),
+    ],
+    ids=["setting", "task file", "state folder"],
+)
+async def test_what_keeps_a_device_from_starting_is_said_in_one_line(
+    tmp_path: Path, variables: dict[str, str], status: int, said: str
+) -> None:
+    env = ENV | {"DEVICE_STATE_DIR": str(tmp_path), "DEVICE_LOG_LEVEL": "error"} | variables
+    async with asyncio.timeout(LIMIT_S), running(python("-m", "hocket_device"), env) as process:
+        _, errors = await process.communicate()
+        assert process.returncode == status
+    [line] = errors.decode().splitlines()
+    assert line.startswith("hocket-device: ")
+    assert said in line
+
+
+async def test_the_process_joins_before_torch_is_loaded() -> None:
+    program = "import sys, hocket_device.__main__; print('torch' in sys.modules)"
+    async with asyncio.timeout(LIMIT_S), running(python("-c", program), ENV) as process:
+        out, _ = await process.communicate()
+    assert out.decode().split() == ["False"]

@@ -1,0 +1,133 @@
+# ruff: noqa: N802 - a servicer's methods are named by the contract
+"""An aggregator whose every answer the test chooses: real gRPC, and none of the service's code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hocket.core.device import Caller
+from hocket.core.ids import FIRST_VERSION, Version
+from hocket.core.payload import Payload
+from hocket.core.terms import Finished, TaskTerms, Trigger
+from hocket.core.update import Applied, Outcome, UpdateHeader
+from hocket.errors import Unavailable, UnknownDevice
+from hocket.learn.codecs import Raw
+from hocket.learn.codecs.payload import decode_payload, encode_payload
+from hocket.learn.submodels.layout import ChannelGraph
+from hocket.learn.submodels.plan import plan_of
+from hocket.rpc import convert
+from hocket.rpc.chunks import Assembler, chunks
+from hocket.v1 import aggregator_pb2 as pb
+from hocket.v1 import aggregator_pb2_grpc
+
+
+@dataclass
+class TakenUpdate:
+    """An update that came whole, decoded as the aggregator would."""
+
+    header: UpdateHeader
+    delta: Tensor
+    wire_bytes: int
+
+
+@dataclass
+class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
+    """Hands out `vector` as `version`; each update that comes whole is noted, not applied."""
+
+    terms: TaskTerms
+    vector: Tensor
+    graph: ChannelGraph
+    version: Version = FIRST_VERSION
+    newer_after_pull: bool = False  # the version grows once a base was handed out
+    outcome: Outcome = field(default_factory=lambda: Applied(Version(2), 0.5, 0))
+    refuse_push: Exception | None = None  # of the next push
+    cut_push_at: int = 0  # end the next push once this many bytes have come
+    known: set[Caller] = field(default_factory=set)  # empty: anyone
+    pulls: list[pb.PullModelRequest] = field(default_factory=list)
+    push_ids: list[str] = field(default_factory=list)  # of each attempt
+    resumed_at: list[int] = field(default_factory=list)
+    subscribers: asyncio.Queue[Caller] = field(default_factory=asyncio.Queue)
+    taken: asyncio.Queue[TakenUpdate] = field(default_factory=asyncio.Queue)
+    _say: asyncio.Queue[Trigger | Finished] = field(default_factory=asyncio.Queue)
+    _partial: dict[str, Assembler] = field(default_factory=dict)
+    _settled: dict[str, Outcome] = field(default_factory=dict)
+
+    def trigger(self, slot: int = 0) -> None:
+        """Ask whoever listens to train."""
+        self._say.put_nowait(Trigger(f"{self.version}-1", self.version, slot, 60.0))
+
+    def finish(self) -> None:
+        """The task is over."""
+        self._say.put_nowait(Finished("the test is over"))
+
+    async def GetTask(self, _request: pb.GetTaskRequest, _context: Any) -> pb.GetTaskResponse:
+        return convert.task_terms_to_pb(self.terms)
+
+    async def Subscribe(
+        self, request: pb.SubscribeRequest, _context: Any
+    ) -> AsyncIterator[pb.SubscribeResponse]:
+        caller = convert.caller_from_pb(request.caller)
+        self._admit(caller)
+        self.subscribers.put_nowait(caller)
+        while True:
+            yield convert.event_to_pb(await self._say.get())
+
+    async def PullModel(
+        self, request: pb.PullModelRequest, _context: Any
+    ) -> AsyncIterator[pb.PullModelResponse]:
+        self._admit(convert.caller_from_pb(request.caller))
+        self.pulls.append(request)
+        if request.only_if_newer_than >= self.version:
+            unchanged = pb.PullModelResponse.Unchanged(version=self.version)
+            yield pb.PullModelResponse(unchanged=unchanged)
+            return
+        spec = convert.spec_from_pb(request.spec)
+        plan = plan_of(self.graph, spec)
+        payload = encode_payload(
+            plan.extract(self.vector), plan.sliced_manifest, Raw(), torch.Generator(), pack=False
+        )
+        yield convert.pull_header_to_pb(self.version, payload.header, spec)
+        for chunk in chunks(payload.body):
+            yield pb.PullModelResponse(chunk=chunk)
+        if self.newer_after_pull:
+            self.version = Version(self.version + 1)
+
+    async def PushUpdate(
+        self, requests: AsyncIterator[pb.PushUpdateRequest], _context: Any
+    ) -> AsyncIterator[pb.PushUpdateResponse]:
+        header, payload = convert.push_header_from_pb((await anext(requests)).header)
+        self._admit(Caller(header.device_id, header.incarnation))
+        self.push_ids.append(header.update_id)
+        refusal, self.refuse_push = self.refuse_push, None
+        if refusal is not None:
+            raise refusal
+        if header.update_id not in self._settled:
+            partial = self._partial.setdefault(
+                header.update_id, Assembler(payload, self.terms.max_update_bytes)
+            )
+            self.resumed_at.append(partial.received)
+            yield pb.PushUpdateResponse(resume_offset=partial.received)
+            async for request in requests:
+                partial.add(request.chunk)
+                if 0 < self.cut_push_at <= partial.received:
+                    self.cut_push_at = 0
+                    raise Unavailable("the line is dead")
+            self._settle(header, partial.finish())
+        outcome = convert.outcome_to_pb(self._settled[header.update_id])
+        yield pb.PushUpdateResponse(outcome=outcome)
+
+    def _settle(self, header: UpdateHeader, payload: Payload) -> None:
+        self._settled[header.update_id] = self.outcome
+        manifest = plan_of(self.graph, header.spec).sliced_manifest
+        delta = decode_payload(payload, manifest)
+        self.taken.put_nowait(TakenUpdate(header, delta, payload.header.wire_bytes))
+
+    def _admit(self, caller: Caller) -> None:
+        if self.known and caller not in self.known:
+            raise UnknownDevice(f"device {caller.device_id!r} holds no lease; join first")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hocket_device.schedule import Schedule
+from hocket_device.settings import Settings, WrongSettings, help_text, read_settings
+
+
+def test_variables_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICE_DEVICE_ID", "attic.pi-4")
+    monkeypatch.setenv("DEVICE_KEEP", "0.5")
+    monkeypatch.setenv("DEVICE_SHARE_SCHEDULE", "[[10, 1.0], [5, 0.25]]")
+    monkeypatch.setenv("DEVICE_AVAILABLE_SCHEDULE", "[[60, true], [30, false]]")
+    monkeypatch.setenv("DEVICE_LABELS", '{"room": "attic"}')
+    monkeypatch.setenv("HOCKET_DATA", "/data:/more")
+    settings = read_settings()
+    assert settings.device_id == "attic.pi-4"
+    assert settings.keep == 0.5
+    assert settings.share_schedule == ((10.0, 1.0), (5.0, 0.25))
+    assert settings.available_schedule == ((60.0, True), (30.0, False))
+    assert settings.labels == {"room": "attic"}
+    assert settings.data_roots == (Path("/data"), Path("/more"))
+
+
+def test_the_devices_own_data_folders_come_before_those_of_everyone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOCKET_DATA", "/everyone")
+    monkeypatch.setenv("DEVICE_DATA_ROOTS", "/mine")
+    assert read_settings().data_roots == (Path("/mine"),)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DEVICE_PROCESSOR_SHARE", "0"),
+        ("DEVICE_PROCESSOR_SHARE", "1.5"),
+        ("DEVICE_KEEP", "half"),
+        ("DEVICE_DEVICE_ID", "a b"),
+        ("DEVICE_REGISTRY", "localhost"),
+        ("DEVICE_UP_BYTES_PER_S", "-1"),
+        ("DEVICE_SHARE_SCHEDULE", "[[0, 1.0]]"),
+        ("DEVICE_SHARDS", "0"),
+        ("DEVICE_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(WrongSettings, match=variable):
+        read_settings()
+
+
+def test_a_shard_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEVICE_SHARD", "4")
+    monkeypatch.setenv("DEVICE_SHARDS", "4")
+    with pytest.raises(WrongSettings, match="counted from 0"):
+        read_settings()
+
+
+def test_every_setting_is_explained() -> None:
+    text = help_text("hocket-device")
+    assert all(f"DEVICE_{name.upper()} " in text for name in Settings.model_fields)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "value", "next_change_s"),
+    [(0.0, "a", 10.0), (9.5, "a", 0.5), (10.0, "b", 5.0), (14.0, "b", 1.0), (31.0, "a", 9.0)],
+)
+def test_a_schedule_holds_each_value_for_its_time_and_repeats(
+    elapsed_s: float, value: str, next_change_s: float
+) -> None:
+    schedule = Schedule("none", ((10.0, "a"), (5.0, "b")))
+    assert schedule.at(elapsed_s) == value
+    assert schedule.next_change_s(elapsed_s) == pytest.approx(next_change_s)
+
+
+def test_without_steps_a_schedule_never_changes() -> None:
+    schedule = Schedule(0.5)
+    assert (schedule.at(1e9), schedule.next_change_s(1e9)) == (0.5, None)

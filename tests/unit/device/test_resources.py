@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hocket_device import cgroup
+from hocket_device.resources import LEAST_SHARE, WINDOW_S, Resources
+
+
+def resources(allowed: float = 1.0, quota: float = float("inf")) -> Resources:
+    return Resources(lambda: allowed, lambda: quota, lambda: 1 << 30)
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("allowed", "quota", "share"),
+    [(1.0, float("inf"), 1.0), (0.3, float("inf"), 0.3), (1.0, 0.5, 0.5), (0.3, 4.0, 0.3)],
+)
+def test_before_anything_is_measured_the_tightest_grant_counts(
+    allowed: float, quota: float, share: float
+) -> None:
+    assert resources(allowed, quota).share() == share
+
+
+def test_the_measured_share_of_the_processor_counts() -> None:
+    r = resources()
+    for _ in range(100):
+        r.observe(busy_s=0.00475, wall_s=0.02)  # 0.2375, and a twentieth of it is forgiven
+    assert r.share() == pytest.approx(0.25)
+
+
+def test_nearly_all_of_the_processor_is_all_of_it() -> None:
+    r = resources()
+    r.observe(busy_s=0.96, wall_s=1.0)
+    assert r.share() == 1.0
+
+
+def test_only_the_last_window_counts() -> None:
+    r = resources()
+    for _ in range(50):
+        r.observe(busy_s=0.01, wall_s=0.1)
+    for _ in range(round(WINDOW_S / 0.1) + 1):
+        r.observe(busy_s=0.1, wall_s=0.1)
+    assert r.share() == 1.0
+
+
+def test_a_single_step_longer_than_the_window_is_still_measured() -> None:
+    r = resources()
+    r.observe(busy_s=9.0, wall_s=9.0)
+    r.observe(busy_s=1.9, wall_s=10.0)
+    assert r.share() == pytest.approx(0.2)
+
+
+def test_what_is_allowed_now_bounds_what_was_measured_before() -> None:
+    allowed = 1.0
+    r = Resources(lambda: allowed, lambda: float("inf"), lambda: 0)
+    r.observe(busy_s=1.0, wall_s=1.0)
+    allowed = 0.2
+    assert r.share() == 0.2
+
+
+def test_a_share_is_never_zero() -> None:
+    r = resources()
+    r.observe(busy_s=0.0, wall_s=5.0)
+    assert r.share() == LEAST_SHARE
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"sys/fs/cgroup/cpu.max": "50000 100000"}, 0.5),
+        ({"sys/fs/cgroup/cpu.max": "max 100000"}, float("inf")),
+        (
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "150000",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            1.5,
+        ),
+        (
+            {
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            float("inf"),
+        ),
+        ({}, float("inf")),
+    ],
+    ids=["v2", "v2 unlimited", "v1", "v1 unlimited", "no control groups"],
+)
+def test_a_container_says_how_much_processor_it_grants(
+    tmp_path: Path, files: dict[str, str], quota: float
+) -> None:
+    assert cgroup.processor_quota(write(tmp_path, files)) == quota
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 4000 kB\nMemFree: 100 kB\nMemAvailable:    2000 kB"}
+
+
+@pytest.mark.parametrize(
+    ("files", "memory_bytes"),
+    [
+        (MEMINFO, 2000 * 1024),
+        (
+            MEMINFO
+            | {"sys/fs/cgroup/memory.max": "1000000", "sys/fs/cgroup/memory.current": "400000"},
+            600_000,
+        ),
+        (
+            MEMINFO | {"sys/fs/cgroup/memory.max": "max", "sys/fs/cgroup/memory.current": "400000"},
+            2000 * 1024,
+        ),
+        (
+            {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "5000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "6000",
+            },
+            0,
+        ),
+        (
+            MEMINFO
+            | {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "6000",
+            },
+            2000 * 1024,
+        ),
+        ({}, 0),
+    ],
+    ids=["machine", "v2", "v2 unlimited", "v1 over its limit", "v1 unlimited", "unknown"],
+)
+def test_free_memory_is_the_least_that_anything_says(
+    tmp_path: Path, files: dict[str, str], memory_bytes: int
+) -> None:
+    assert cgroup.memory_bytes(write(tmp_path, files)) == memory_bytes
