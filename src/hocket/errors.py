@@ -7,7 +7,8 @@ HocketError
 │   └── CorruptPayload       a checksum, length or encoding does not add up
 ├── PayloadTooLarge          a payload claims, or unpacks to, more than the manifest allows
 ├── UnknownVersion           the base version is not retained here; pull the model anew
-├── TooStale                 the update is older than the staleness limit; pull the model anew
+├── UpdateDropped            the update came whole and sound, and is not used; pull and train anew
+│   └── TooStale             it is older than the staleness limit
 ├── UnknownDevice            the sender holds no live lease; join again
 ├── StaleIncarnation         a newer incarnation of this device has joined; this one must stop
 ├── Overloaded               the service sheds load; retry after `retry_after_s`
@@ -70,7 +71,16 @@ class UnknownVersion(HocketError):
     reason = "UNKNOWN_VERSION"
 
 
-class TooStale(HocketError):
+class UpdateDropped(HocketError):
+    """The update came whole and sound, and is not used. Pull the model and train anew.
+
+    Dropping is an outcome, not a refusal, so it crosses the wire as one: clients raise this.
+    """
+
+    reason = "UPDATE_DROPPED"
+
+
+class TooStale(UpdateDropped):
     """The update is older than the staleness limit. Pull the model and train anew."""
 
     reason = "TOO_STALE"

@@ -31,6 +31,7 @@ from hocket.errors import (
     PayloadTooLarge,
     ShapeMismatch,
     StaleIncarnation,
+    TooStale,
     UnknownDevice,
     UnknownVersion,
 )
@@ -169,6 +170,8 @@ async def test_an_update_staler_than_the_limit(tmp_path: Path) -> None:
             assert pushed.outcome.reason is DropReason.TOO_STALE
             assert "pull the newest model" in pushed.outcome.message
             assert pushed.num_bytes == 0
+            with pytest.raises(TooStale, match="train anew"):
+                pushed.accepted()
 
 
 async def test_a_corrupted_chunk(running: Running) -> None:

@@ -33,8 +33,8 @@ log = structlog.get_logger()
 
 DECODERS = 2  # at a time: a small body can unpack to a whole model
 
-PASSING = (Overloaded, Unavailable)
-"""Errors that say nothing against the update: it may be pushed again as it is."""
+PASSING = (Overloaded, Unavailable, UnknownDevice)
+"""Errors that say nothing against the update: it may be pushed again, after a Join if need be."""
 
 
 class Intake:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,6 +34,9 @@ from hocket_device.learner import EpochResult, Interrupted
 from hocket_device.pace import Pace
 from hocket_device.probe import Probe, probe_batch_sizes
 from hocket_device.residual import load_residual, save_residual
+
+# A probe repeats one mini-batch over and over: the same arithmetic as in training, going nowhere.
+PROBE_RATE = 1e-9
 
 
 class Trainer:
@@ -76,7 +80,7 @@ class Trainer:
         self._graph = _graph(model, required=not self.spec.is_full)
         self._plan = plan_of(self._graph, self.spec)
         self._table = self._dropout_table()
-        self._local = self._trainer(self._plan)
+        self._local = self._trainer(self._plan, self._rules)
         self._base: Tensor = torch.empty(0)
         self._training = 0
 
@@ -178,13 +182,13 @@ class Trainer:
         found = {}
         for keep in widths:
             plan = plan_of(self._graph, SubmodelSpec((keep,)) if keep < 1.0 else FULL)
-            found[keep] = self._trainer(plan)
+            found[keep] = self._trainer(plan, replace(self._rules, learning_rate=PROBE_RATE))
             found[keep].start(plan.extract(weights))
         return found
 
-    def _trainer(self, plan: IndexPlan) -> LocalTrainer:
+    def _trainer(self, plan: IndexPlan, rules: TrainingRules) -> LocalTrainer:
         examples = self._examples
-        return LocalTrainer(self._model, self._rules, examples.inputs, examples.labels, plan=plan)
+        return LocalTrainer(self._model, rules, examples.inputs, examples.labels, plan=plan)
 
     def _dropout_table(self) -> DropoutTable | None:
         graph = self._plan.sliced_graph

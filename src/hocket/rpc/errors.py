@@ -34,6 +34,7 @@ STATUS: Final[Mapping[type[HocketError], StatusCode]] = {
     errors.CorruptPayload: StatusCode.INVALID_ARGUMENT,
     errors.PayloadTooLarge: StatusCode.OUT_OF_RANGE,
     errors.UnknownVersion: StatusCode.FAILED_PRECONDITION,
+    errors.UpdateDropped: StatusCode.FAILED_PRECONDITION,
     errors.TooStale: StatusCode.FAILED_PRECONDITION,
     errors.UnknownDevice: StatusCode.FAILED_PRECONDITION,
     errors.StaleIncarnation: StatusCode.ABORTED,

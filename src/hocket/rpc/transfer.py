@@ -12,8 +12,8 @@ import grpc
 from hocket.core.ids import Version
 from hocket.core.payload import Payload
 from hocket.core.submodel import SubmodelSpec
-from hocket.core.update import Outcome, UpdateHeader
-from hocket.errors import CorruptPayload, Unavailable
+from hocket.core.update import Applied, Buffered, Dropped, DropReason, Outcome, UpdateHeader
+from hocket.errors import CorruptPayload, TooStale, Unavailable, UpdateDropped
 from hocket.rpc import convert
 from hocket.rpc.chunks import Assembler, chunks
 from hocket.rpc.convert import checks
@@ -56,6 +56,16 @@ class Pushed:
     outcome: Outcome
     num_bytes: int
     seconds: float  # from the go-ahead to the outcome
+
+    def accepted(self) -> Applied | Buffered:
+        """The outcome of an update that is used; raises TooStale or UpdateDropped for others."""
+        match self.outcome:
+            case Dropped(DropReason.TOO_STALE, message, tau):
+                raise TooStale(message, tau=str(tau))
+            case Dropped(reason, message):
+                raise UpdateDropped(message, drop_reason=reason.name)
+            case used:
+                return used
 
 
 async def receive_model(call: PullCall, limit_bytes: int, pace: Pacer) -> PulledModel | None:

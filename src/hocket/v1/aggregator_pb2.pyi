@@ -241,7 +241,7 @@ class GetTaskResponse(google.protobuf.message.Message):
     max_update_bytes: builtins.int
     """largest body of a push as it travels"""
     chunk_bytes: builtins.int
-    """largest chunk"""
+    """how the server cuts what it sends; it takes chunks up to 1 MiB"""
     staleness_limit: builtins.int
     """updates more than this many versions old are dropped"""
     @property
@@ -329,7 +329,7 @@ class Trigger(google.protobuf.message.Message):
     version: builtins.int
     """newest version when the trigger was sent"""
     slot: builtins.int
-    """suggested local epoch after which to pull afresh; 0: none"""
+    """suggested local epoch after which to pull afresh; 0: the device chooses"""
     timeout_s: builtins.float
     """after this long the aggregator counts the device as idle again"""
     def __init__(
@@ -373,7 +373,7 @@ class PullModelRequest(google.protobuf.message.Message):
     version: builtins.int
     """0: the newest"""
     only_if_newer_than: builtins.int
-    """answer with `unchanged` unless the newest is newer; 0: always send"""
+    """answer with `unchanged` if the newest is this one; 0: always send"""
     for_training: builtins.bool
     """keep this version as a base until the device pushes or is given up"""
     @property

@@ -155,7 +155,7 @@ class SubmodelSpec(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     rule: Global___ChannelRule.ValueType
     seed: builtins.int
-    """for CHANNEL_RULE_RANDOM"""
+    """for CHANNEL_RULE_RANDOM; below 2^63"""
     @property
     def keep(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """share of channels kept, in (0, 1]; one value stands for every layer"""

@@ -158,6 +158,11 @@ def test_the_probe_times_real_steps_at_each_width() -> None:
     assert all(line.step_s(16) > 0.0 for line in lines)
 
 
+def test_the_probe_survives_a_learning_rate_at_which_repeated_steps_diverge() -> None:
+    told = replace(terms(), training=TrainingTerms(2, 16, learning_rate=1e4))
+    assert len(trainer(told=told).probe()) == 3
+
+
 def test_a_merge_moves_the_model_by_its_weight() -> None:
     t = trainer()
     t.start(base(), 1)
