@@ -74,7 +74,7 @@ def up(folder: Path, registry: int, aggregator: int) -> Iterator[subprocess.Pope
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def lines_until(process: subprocess.Popen[str], told: str) -> str:

@@ -187,18 +187,20 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
 
         Only who takes a base must hold a lease: reading changes nothing.
         """
-        caller = convert.caller_from_pb(request.caller)
+        caller = convert.caller_from_pb(request.caller) if request.for_training else None
 
         def pick(core: Core, take: Take) -> tuple[Version, Tensor | None]:
             newest = core.newest.version
             version = Version(request.version) or newest
             model = core.versions.get(version)
-            if request.for_training:
+            if caller is not None:
                 take(BaseTaken(caller, version))
             # A caller ahead of the newest has a version that was lost with a crash: send anew.
             known = request.only_if_newer_than
             return version, None if known == newest and not request.version else model
 
+        if caller is None:
+            return await self._owner.transact(pick)
         return await self._admitted(caller, pick)
 
     async def _admitted(self, caller: Caller, work: Callable[[Core, Take], R]) -> R:

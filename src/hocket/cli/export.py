@@ -13,8 +13,6 @@ from hocket.cli.inspect import AggregatorOption, HomeOption, RegistryOption
 from hocket.cli.output import Format, FormatOption, in_bytes, print_json
 from hocket.cli.source import open_live
 from hocket.cli.where import System, find
-from hocket.core.device import Caller
-from hocket.core.ids import DeviceId, Incarnation
 from hocket.errors import HocketError, NotFound
 from hocket.rpc.transfer import PulledModel
 
@@ -50,9 +48,8 @@ def export(
 async def _export_live(system: System, version: int, path: Path) -> int:
     async with open_live(system) as live:
         terms = await live.aggregator.get_task()
-        nobody = Caller(DeviceId(""), Incarnation(0))
         limit_bytes = terms.manifest.dense_bytes
-        pulled = await live.aggregator.pull(nobody, version=version, limit_bytes=limit_bytes)
+        pulled = await live.aggregator.pull(None, version=version, limit_bytes=limit_bytes)
     if pulled is None:
         raise NotFound(f"the aggregator holds no version {version}; see `hocket versions`")
     _write(pulled, path)

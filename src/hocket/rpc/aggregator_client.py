@@ -59,7 +59,7 @@ class AggregatorClient:
 
     async def pull(
         self,
-        caller: Caller,
+        caller: Caller | None,
         *,
         limit_bytes: int,
         version: int = 0,
@@ -71,11 +71,13 @@ class AggregatorClient:
     ) -> PulledModel | None:
         """A version (0: the newest), whole or a part; None if the newest is not newer.
 
+        Only a pull `for_training` needs a caller.
+
         `limit_bytes` is the largest body to take memory for: the manifest's `dense_bytes`.
         Raises UnknownVersion, PayloadTooLarge, CorruptPayload, Unavailable.
         """
         request = pb.PullModelRequest(
-            caller=convert.caller_to_pb(caller),
+            caller=None if caller is None else convert.caller_to_pb(caller),
             version=version,
             only_if_newer_than=only_if_newer_than,
             spec=convert.spec_to_pb(spec),

@@ -377,7 +377,9 @@ class PullModelRequest(google.protobuf.message.Message):
     for_training: builtins.bool
     """keep this version as a base until the device pushes or is given up"""
     @property
-    def caller(self) -> hocket.v1.types_pb2.Caller: ...
+    def caller(self) -> hocket.v1.types_pb2.Caller:
+        """needed with for_training"""
+
     @property
     def spec(self) -> hocket.v1.types_pb2.SubmodelSpec:
         """absent: the full model"""
