@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
@@ -58,7 +57,7 @@ class Dashboard:
 
     def __init__(self, console: Console) -> None:
         self._screen = Screen(console=console, auto_refresh=False, transient=False)
-        self._accuracies: deque[float] = deque(maxlen=CURVE_POINTS)
+        self._accuracies: list[float] = []
         self._seen_version = 0
 
     def __enter__(self) -> Self:
@@ -125,8 +124,11 @@ class Lines:
         )
 
 
-def curve(values: Sequence[float]) -> str:
-    """Values in [0, 1] as a row of bars."""
+def curve(values: Sequence[float], points: int = CURVE_POINTS) -> str:
+    """Values in [0, 1] as a row of at most so many bars, evenly taken from all of them."""
+    if len(values) > points:
+        last = len(values) - 1
+        values = [values[round(at * last / (points - 1))] for at in range(points)]
     return "".join(BARS[min(len(BARS) - 1, int(value * len(BARS)))] for value in values)
 
 

@@ -126,3 +126,4 @@ def test_bytes_and_curves_for_people() -> None:
         "5.0 GiB",
     ]
     assert curve([0.0, 0.5, 1.0]) == "▁▅█"
+    assert curve([at / 1000 for at in range(1001)], points=8) == "▁▂▃▄▅▆▇█"

@@ -19,10 +19,10 @@ PAGE = Template("""<!doctype html>
  main { max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
  h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin: 0 0 .5rem }
  .sub { color: #475569; margin-top: .2rem }
- .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem }
+ .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: .8rem }
  .tile, section { background: #fff; border: 1px solid #e2e8f0; border-radius: .6rem; padding: 1rem }
  .tile b { display: block; font-size: 1.5rem } .tile span { color: #475569; font-size: .85rem }
- section { margin-top: 1rem; overflow-x: auto } svg { max-width: 100%; height: auto }
+ section { margin-top: 1rem; overflow-x: auto } svg { width: 100%; height: auto }
  table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
  th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #e2e8f0 }
  th:first-child, td:first-child { text-align: left } code { background: #e2e8f0; padding: 0 .3em }
