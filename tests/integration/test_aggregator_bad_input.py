@@ -241,14 +241,14 @@ async def test_a_zstd_body_that_is_none(running: Running) -> None:
 
 
 async def test_an_unknown_device(running: Running) -> None:
-    async with leaving_no_trace(running):
+    async with leaving_no_trace(running, rejected=0):
         with pytest.raises(UnknownDevice, match="join the registry"):
             await running.push_from("stranger", 1)
 
 
 async def test_an_expired_device(running: Running) -> None:
     await running.see(device("a", state=DeviceState.EXPIRED))
-    async with leaving_no_trace(running):
+    async with leaving_no_trace(running, rejected=0):
         with pytest.raises(UnknownDevice, match="join the registry again"):
             await running.push_from("a", 1)
 
