@@ -123,7 +123,7 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
         for command in ("status", "devices", "versions", "lineage", "doctor"):
             assert hocket(command, "--home", home).stdout
 
-        taken = hocket("up", "--home", tmp_path / "other", "--registry-port", registry, code=1)
+        taken = hocket("up", "--home", tmp_path / "other", "--registry-port", str(registry), code=1)
         assert "cannot be listened on" in taken.stderr
         assert "--registry-port" in taken.stderr
 

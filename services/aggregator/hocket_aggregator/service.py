@@ -75,8 +75,9 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         caller = convert.caller_from_pb(request.caller)
 
         def seat(_: Core, take: Take) -> Subscription:
-            take(Subscribed(caller))
-            return self._subscriptions.open(caller)  # before the turn's triggers are sent
+            take(Subscribed(caller, request.training))
+            # Before the turn's triggers are sent.
+            return self._subscriptions.open(caller, inherit=request.training)
 
         subscription = await self._admitted(caller, seat)
         log.info("device_subscribed", device=caller.device_id, incarnation=caller.incarnation)

@@ -65,13 +65,16 @@ class Subscriptions:
     def __init__(self) -> None:
         self._current: dict[DeviceId, Subscription] = {}
 
-    def open(self, caller: Caller) -> Subscription:
-        """The device's stream from now on; what its older one did not deliver moves over."""
+    def open(self, caller: Caller, *, inherit: bool = False) -> Subscription:
+        """The device's stream from now on.
+
+        `inherit`: what its older one did not deliver moves over; else it is void.
+        """
         made = Subscription(caller)
         older = self._current.get(caller.device_id)
         if older is not None:
             if older.caller == caller:
-                for event in older.undelivered():
+                for event in older.undelivered() if inherit else ():
                     made.offer(event)
                 older.end()
             else:

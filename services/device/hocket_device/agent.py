@@ -60,6 +60,7 @@ class Agent:
     state_dir: Path
     on_ready: Callable[[], None] = lambda: None
     _effects: asyncio.Queue[ev.Effect] = field(default_factory=asyncio.Queue)
+    _gave_up: asyncio.Event = field(default_factory=asyncio.Event)  # subscribe anew to say so
 
     async def run(self, stop: asyncio.Event, *, exit_when_finished: bool = True) -> None:
         """Take part until the task has finished or `stop` is set.
@@ -142,6 +143,8 @@ class Agent:
             if isinstance(effect, ev.Stop):
                 return effect.reason
             if isinstance(effect, ev.Rest):
+                if effect.gave_up:
+                    self._gave_up.set()
                 await self._rest(performer)
                 continue
             event = await performer.perform(effect)
@@ -194,8 +197,11 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read(caller, participant))
             replaced = group.create_task(self.lease.replaced(caller))
-            await asyncio.wait({reading, replaced}, return_when=asyncio.FIRST_COMPLETED)
+            gave_up = group.create_task(self._gave_up.wait())
+            await asyncio.wait({reading, replaced, gave_up}, return_when=asyncio.FIRST_COMPLETED)
+            self._gave_up.clear()
             replaced.cancel()
+            gave_up.cancel()
             if not reading.done():
                 reading.cancel()
                 return None
@@ -204,7 +210,8 @@ class Agent:
     async def _read(self, caller: Caller, participant: Participant) -> HocketError | None:
         """Hand on what the stream says; why it broke, or None when the task has finished."""
         try:
-            async with aclosing(self.courier.aggregator.subscribe(caller)) as stream:
+            subscribed = self.courier.aggregator.subscribe(caller, training=participant.busy)
+            async with aclosing(subscribed) as stream:
                 async for said in stream:
                     if isinstance(said, Finished):
                         self._tell(participant, ev.FinishedTask(said.reason))

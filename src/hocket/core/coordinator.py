@@ -94,8 +94,8 @@ class Coordinator(Generic[P, S]):
         match event:
             case ev.DeviceSeen(device):
                 self._seen(device, now)
-            case ev.Subscribed(caller):
-                self._subscribed(self.fleet.admit(caller), now, effects)
+            case ev.Subscribed(caller, training):
+                self._subscribed(self.fleet.admit(caller), training, now, effects)
             case ev.Unsubscribed(caller):
                 self._unsubscribed(caller, now)
             case ev.BaseTaken(caller, version):
@@ -128,10 +128,15 @@ class Coordinator(Generic[P, S]):
             member.subscribed = False
             self._rest(member, now)
 
-    def _subscribed(self, member: Member, now: float, effects: list[ev.Effect[P]]) -> None:
+    def _subscribed(
+        self, member: Member, training: bool, now: float, effects: list[ev.Effect[P]]
+    ) -> None:
         member.subscribed = True
-        if member.status.phase is DevicePhase.AWAY:
-            self._rest(member, now)
+        if not training:
+            self._rest(member, now)  # a trigger that broke off with the old stream is sent anew
+        elif member.status.phase in (DevicePhase.AWAY, DevicePhase.IDLE):
+            member.enter(DevicePhase.TRAINING, now)
+            member.timeout_at = now + self.rules.train_timeout_s
         if self.finished is not None:
             effects.append(ev.TaskFinished(self.finished))
 

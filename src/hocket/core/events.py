@@ -24,9 +24,10 @@ class DeviceSeen:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The device waits for triggers."""
+    """The device waits for triggers; unless it is `training`, nothing is in flight any more."""
 
     caller: Caller
+    training: bool = False
 
 
 @dataclass(frozen=True, slots=True)

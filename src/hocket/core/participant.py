@@ -77,8 +77,9 @@ class _Training:
 class Participant:
     """One device's part in one task.
 
-    An event that does not fit the present phase, such as a trigger while busy or the end of an
-    epoch of a training given up, has no effects.
+    An event that does not fit the present phase, such as the end of an epoch of a training given
+    up, has no effects. A trigger while busy waits: the aggregator may have taken the update in and
+    sent the next trigger before the outcome has arrived here.
     """
 
     def __init__(self, rules: ParticipantRules, device_id: DeviceId) -> None:
@@ -90,6 +91,7 @@ class Participant:
         self.trainings = 0  # begun so far
         self._last_base: Version | None = None
         self._finished: str | None = None
+        self._pending: Trigger | None = None  # came while busy
         self._training = _Training(slot=0)
 
     @property
@@ -126,7 +128,9 @@ class Participant:
             case Phase.PUSHING, ev.PushSettled():
                 return self._rest()
             case phase, ev.Failed() if phase in BUSY:
-                return self._rest()
+                return self._rest(gave_up=self._pending is None)
+            case phase, ev.Triggered(trigger) if phase in BUSY:
+                self._pending = trigger
         return []
 
     def to_dict(self) -> dict[str, Any]:
@@ -229,9 +233,11 @@ class Participant:
         self._finished = reason
         return [] if self.phase is Phase.PUSHING else self._rest()
 
-    def _rest(self) -> list[ev.Effect]:
+    def _rest(self, *, gave_up: bool = False) -> list[ev.Effect]:
         if self._finished is not None:
             self.phase = Phase.STOPPED
             return [ev.Stop(self._finished)]
         self.phase = Phase.RESTING
-        return [ev.Rest()]
+        rest: list[ev.Effect] = [ev.Rest(gave_up)]
+        pending, self._pending = self._pending, None
+        return rest if pending is None else rest + self._begin(pending)

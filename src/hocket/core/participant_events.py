@@ -137,7 +137,9 @@ class PutBackResidual:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Nothing to do until the next trigger."""
+    """Nothing in flight. `gave_up`: the aggregator does not know it yet, and must be told."""
+
+    gave_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

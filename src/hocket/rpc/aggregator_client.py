@@ -43,13 +43,16 @@ class AggregatorClient:
             answer = await self._stub.GetTask(pb.GetTaskRequest(), timeout=DEADLINE_S)
         return convert.task_terms_from_pb(answer)
 
-    async def subscribe(self, caller: Caller) -> AsyncGenerator[Trigger | Finished, None]:
-        """Triggers as they come; Finished is the last.
+    async def subscribe(
+        self, caller: Caller, *, training: bool = False
+    ) -> AsyncGenerator[Trigger | Finished, None]:
+        """Triggers as they come; Finished is the last. `training`: one is in flight already.
 
         Raises Unavailable when the stream breaks: subscribe again. Close the iterator
         (contextlib.aclosing) to end the call.
         """
-        call = self._stub.Subscribe(pb.SubscribeRequest(caller=convert.caller_to_pb(caller)))
+        request = pb.SubscribeRequest(caller=convert.caller_to_pb(caller), training=training)
+        call = self._stub.Subscribe(request)
         try:
             with speaking_to(self._peer):
                 async for answer in call:

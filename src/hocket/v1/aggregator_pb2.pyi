@@ -281,15 +281,21 @@ class SubscribeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     CALLER_FIELD_NUMBER: builtins.int
+    TRAINING_FIELD_NUMBER: builtins.int
+    training: builtins.bool
+    """A training is in flight: do not count the device as idle. Without it the device starts with
+    nothing in flight, whatever an earlier stream had told it.
+    """
     @property
     def caller(self) -> hocket.v1.types_pb2.Caller: ...
     def __init__(
         self,
         *,
         caller: hocket.v1.types_pb2.Caller | None = ...,
+        training: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["caller", b"caller"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["caller", b"caller"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "training", b"training"]) -> None: ...
 
 Global___SubscribeRequest: typing_extensions.TypeAlias = SubscribeRequest
 

@@ -37,15 +37,24 @@ async def test_events_come_in_order_and_end_with_the_task() -> None:
     assert [event async for event in mine.events()] == [trigger(1), Finished("done")]
 
 
-async def test_what_a_broken_stream_did_not_deliver_reaches_the_next() -> None:
+async def test_what_a_broken_stream_did_not_deliver_reaches_the_next_of_a_busy_device() -> None:
     all_ = Subscriptions()
     older = all_.open(caller("a"))
     send(all_, caller("a"), 1)
-    newer = all_.open(caller("a"))
+    newer = all_.open(caller("a"), inherit=True)
     assert [event async for event in older.events()] == []
     assert await anext(newer.events()) == trigger(1)
     assert not all_.close(older)
     assert all_.close(newer)
+
+
+async def test_an_idle_device_that_comes_back_starts_afresh() -> None:
+    all_ = Subscriptions()
+    all_.open(caller("a"))
+    send(all_, caller("a"), 1)
+    newer = all_.open(caller("a"))
+    send(all_, caller("a"), 2)
+    assert await anext(newer.events()) == trigger(2)
 
 
 async def test_a_newer_incarnation_inherits_nothing() -> None:

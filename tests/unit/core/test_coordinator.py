@@ -199,6 +199,24 @@ def test_a_reborn_device_loses_its_base_and_must_subscribe_again() -> None:
     assert triggered(c.handle(Subscribed(caller("a", 2)), 1.0)) == ["a"]
 
 
+def test_a_device_that_subscribes_idle_is_triggered_anew_and_a_training_one_is_not() -> None:
+    c = coordinator()
+    assert triggered(enlist(c, "a")) == ["a"]
+    assert triggered(c.handle(Subscribed(caller("a")), 1.0)) == ["a"]  # the trigger was lost
+    take(c, "a")
+    assert triggered(c.handle(Subscribed(caller("a"), training=True), 2.0)) == []
+    assert c.versions.held_by(caller("a").device_id) == 1
+    assert triggered(c.handle(Subscribed(caller("a")), 4.0)) == ["a"]  # it gave the training up
+    assert c.versions.held_by(caller("a").device_id) is None
+
+
+def test_a_device_in_training_is_waited_for_by_an_aggregator_that_has_just_started() -> None:
+    c = coordinator(train_timeout_s=60)
+    c.handle(DeviceSeen(device("a")), 0.0)
+    assert triggered(c.handle(Subscribed(caller("a"), training=True), 1.0)) == []
+    assert triggered(c.handle(Tick(), 61.0)) == ["a"]
+
+
 def test_an_old_incarnations_stream_ending_says_nothing_of_the_new_one() -> None:
     c = coordinator()
     enlist(c, "a")

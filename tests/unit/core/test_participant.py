@@ -218,7 +218,7 @@ def test_a_merge_of_which_nothing_finite_came_teaches_nothing(
     ],
     ids=["pulling", "training", "asking", "merging", "pushing"],
 )
-def test_a_trigger_while_busy_is_ignored(until: list[Event]) -> None:
+def test_a_trigger_while_busy_waits(until: list[Event]) -> None:
     d = device()
     tell(d, Triggered(trigger()), *until)
     phase = d.phase
@@ -244,10 +244,24 @@ def test_an_update_that_was_used_does_not(outcome: Any) -> None:
     assert tell(device(), *PUSHING, PushSettled(outcome)) == [Rest()]
 
 
+def test_a_trigger_that_overtakes_the_outcome_of_the_push_begins_after_it() -> None:
+    d = device()
+    early = trigger(0, trigger_id="2-2")
+    assert tell(d, *PUSHING, Triggered(early)) == []
+    assert d.handle(PushSettled(APPLIED), 9.0) == [Rest(), Pull(early)]
+    assert d.trainings == 2
+
+
+def test_a_device_with_a_trigger_in_hand_need_not_say_that_it_gave_up() -> None:
+    d = device()
+    early = trigger(0, trigger_id="2-2")
+    assert tell(d, *PUSHING[:2], Triggered(early), Failed()) == [Rest(), Pull(early)]
+
+
 @pytest.mark.parametrize("length", range(1, len(PUSHING) + 1))
 def test_a_training_that_fails_anywhere_ends_in_rest_and_the_next_one_works(length: int) -> None:
     d = device()
-    assert tell(d, *PUSHING[:length], Failed()) == [Rest()]
+    assert tell(d, *PUSHING[:length], Failed()) == [Rest(gave_up=True)]
     assert train_once(d)[-1] == Rest()
 
 
