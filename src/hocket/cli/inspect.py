@@ -171,7 +171,7 @@ def _version_row(record: VersionRecord) -> list[str]:
         f"{evaluation.test_accuracy:.4f}" if evaluation else "-",
         f"{evaluation.test_loss:.4f}" if evaluation else "-",
         record.digest,
-        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created_unix_s)),
+        time.strftime("%m-%d %H:%M:%S", time.localtime(record.created_unix_s)),
     ]
 
 

@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum, StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 KIB = 1024.0
+PIPED_WIDTH = 160  # a pipe has no width of its own
+LONG_COLUMNS = frozenset({"what to do", ""})
 
 
 class Format(StrEnum):
@@ -51,13 +53,17 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output; columns of numbers are aligned by their heading's last blank."""
+    """A table on standard output: text to the left, numbers to the right, rows never broken."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column in TEXT_COLUMNS else "right")
+        justify: Literal["left", "right"] = "left" if column in TEXT_COLUMNS else "right"
+        table.add_column(column, justify=justify, no_wrap=column not in LONG_COLUMNS)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    console.print(table)
 
 
 TEXT_COLUMNS = frozenset(
