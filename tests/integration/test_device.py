@@ -180,6 +180,24 @@ async def test_the_update_points_downhill(tmp_path: Path) -> None:
     assert after < before - 0.1
 
 
+async def test_a_trigger_that_comes_while_busy_is_carried_out_afterwards(tmp_path: Path) -> None:
+    async with site(tmp_path) as s, s.device():
+        s.fake.trigger()
+        s.fake.trigger()
+        first, second = await s.fake.taken.get(), await s.fake.taken.get()
+    assert first.header.update_id != second.header.update_id
+
+
+async def test_a_training_given_up_is_made_known_by_subscribing_anew(tmp_path: Path) -> None:
+    fake = aggregator(training=TrainingTerms(2, 16, learning_rate=1e30))  # it diverges
+    async with site(tmp_path, fake) as s, s.device():
+        await s.fake.subscribers.get()
+        s.fake.trigger()
+        await s.fake.subscribers.get()
+    assert s.fake.said_training == [False, False]
+    assert s.fake.taken.empty()
+
+
 async def test_a_fresh_model_is_merged_in_mid_training_and_reported(tmp_path: Path) -> None:
     fake = aggregator()
     fake.newer_after_pull = True

@@ -53,6 +53,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     push_ids: list[str] = field(default_factory=list)  # of each attempt
     resumed_at: list[int] = field(default_factory=list)
     subscribers: asyncio.Queue[Caller] = field(default_factory=asyncio.Queue)
+    said_training: list[bool] = field(default_factory=list)  # of each subscription
     taken: asyncio.Queue[TakenUpdate] = field(default_factory=asyncio.Queue)
     _say: asyncio.Queue[Trigger | Finished] = field(default_factory=asyncio.Queue)
     _partial: dict[str, Assembler] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     ) -> AsyncIterator[pb.SubscribeResponse]:
         caller = convert.caller_from_pb(request.caller)
         self._admit(caller)
+        self.said_training.append(request.training)
         self.subscribers.put_nowait(caller)
         while True:
             yield convert.event_to_pb(await self._say.get())
