@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -161,6 +162,16 @@ def test_a_service_that_ends_by_itself_ends_the_system_with_its_words(tmp_path: 
         assert system.stdout is not None
         assert "aggregator ended with exit code -9" in system.stdout.read()
         assert not any(alive(child) for child in children)
+
+
+def test_a_killed_command_leaves_nobody_behind(tmp_path: Path) -> None:
+    with up(tmp_path, free_port(), free_port()) as system:
+        lines_until(system, "version    1")
+        children = [os.pidfd_open(child) for child in child_processes(system.pid)]
+        system.kill()
+        for child in children:
+            assert select.select([child], [], [], UNTIL_S)[0]  # readable once it has ended
+            os.close(child)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from hocket.errors import StartupError
 POLL_S = 0.05
 GRACE_S = 15.0  # for a service to finish what it does after SIGTERM
 LOG_LINES_SHOWN = 12
+PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class Service:
     environment: Mapping[str, str]
     log: Path
     ready_file: Path | None = None
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM as soon as `hocket` dies, even if it is killed."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
@@ -54,6 +63,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 -- no other thread runs here
             )
         return cls(service, process)
 
