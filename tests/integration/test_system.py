@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -42,6 +43,8 @@ learning_rate = 0.1
 [pace]
 kind = "concurrent"
 devices = 2
+[stop]  # so that a test that waits for the wrong thing fails
+wall_s = 90.0
 """
 UNTIL_S = 60
 HOCKET = [sys.executable, "-c", "from hocket.cli import main; main()"]
@@ -79,12 +82,12 @@ def up(folder: Path, registry: int, aggregator: int) -> Iterator[subprocess.Pope
 
 
 def lines_until(process: subprocess.Popen[str], told: str) -> str:
-    """Read what it prints until a line says so."""
+    """Read what it prints until a line matches."""
     assert process.stdout is not None
     seen = ""
     for line in process.stdout:
         seen += line
-        if told in line:
+        if re.search(told, line):
             return seen
     raise AssertionError(f"it ended with {process.wait()} before it said {told!r}:\n{seen}")
 
@@ -93,8 +96,7 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
     registry, aggregator = free_port(), free_port()
     home = tmp_path / "home"
     with up(tmp_path, registry, aggregator) as system:
-        lines_until(system, "version    2")
-        lines_until(system, "accuracy 0")
+        lines_until(system, r"version +([2-9]|[1-9]\d+)  accuracy 0.* 2 devices")
 
         status = answer("status", "--home", home)
         assert status["task"] == "small-digits"
@@ -109,7 +111,7 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
 
         devices = answer("devices", "--home", home)
         assert [device["device_id"] for device in devices] == ["quick", "slow"]
-        assert all(device["capability"]["costs"] for device in devices)
+        assert len(devices[0]["capability"]["costs"]) == 3  # as measured at three widths
 
         newest = answer("versions", "--home", home)[0]["version"]
         told = answer("lineage", newest, "--home", home)
@@ -154,7 +156,7 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
 
 def test_a_service_that_ends_by_itself_ends_the_system_with_its_words(tmp_path: Path) -> None:
     with up(tmp_path, free_port(), free_port()) as system:
-        lines_until(system, "version    1")
+        lines_until(system, r"version +1 ")
         ready = json.loads((tmp_path / "home" / "aggregator.ready.json").read_text())
         children = child_processes(system.pid)
         os.kill(ready["pid"], signal.SIGKILL)
@@ -166,7 +168,7 @@ def test_a_service_that_ends_by_itself_ends_the_system_with_its_words(tmp_path: 
 
 def test_a_killed_command_leaves_nobody_behind(tmp_path: Path) -> None:
     with up(tmp_path, free_port(), free_port()) as system:
-        lines_until(system, "version    1")
+        lines_until(system, r"version +1 ")
         children = [os.pidfd_open(child) for child in child_processes(system.pid)]
         system.kill()
         for child in children:

@@ -63,7 +63,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 -- no other thread runs here
+                preexec_fn=_end_with_parent,
             )
         return cls(service, process)
 
