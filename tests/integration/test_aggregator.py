@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from support.scalar import device
 from hocket.core.events import DeviceSeen
 from hocket.core.ids import UpdateId, Version
 from hocket.core.records import DevicePhase
+from hocket.core.scheduling import Rounds
 from hocket.core.stop import Stop
 from hocket.core.submodel import ChannelRule, SubmodelSpec
 from hocket.core.terms import Finished, Trigger
@@ -35,7 +37,7 @@ from hocket.core.update import Applied, Buffered, Dropped, DropReason, RefreshRe
 from hocket.errors import CorruptPayload, Overloaded, StaleIncarnation, UnknownVersion
 from hocket.learn.codecs import TopK
 from hocket.learn.codecs.payload import encode_payload
-from hocket.learn.strategies import FedBuff
+from hocket.learn.strategies import FedAvg, FedBuff
 from hocket.learn.submodels.plan import plan_of
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
@@ -131,6 +133,34 @@ async def test_a_buffering_strategy_says_how_full_its_buffer_is(tmp_path: Path) 
         assert versions[0].update_ids == ("a-from-1", "b-from-1")
 
 
+async def test_a_synchronous_round_asks_each_device_once_and_averages_by_examples(
+    tmp_path: Path,
+) -> None:
+    strategy, pace = FedAvg(cohort=2), Rounds(cohort=2)
+    async with aggregating(tmp_path, devices="abc", strategy=strategy, pace=pace) as running:
+        streams = {name: running.client.subscribe(caller(name)) for name in "abc"}
+        heard = {name: asyncio.ensure_future(anext(stream)) for name, stream in streams.items()}
+        await until(lambda: sum(call.done() for call in heard.values()) == 2)
+        first, second = (name for name, call in heard.items() if call.done())
+        again = asyncio.ensure_future(anext(streams[first]))
+        payload = running.payload(fill(running.manifest, 0.3))
+        answer = await running.push(header(first, num_examples=100), payload)
+        assert answer == Buffered(Version(2), 1.0, 0, 1, 2)
+        third = next(name for name in "abc" if name not in {first, second})
+        assert not again.done()  # it has given its part
+        assert not heard[third].done()  # the round is full
+        payload = running.payload(fill(running.manifest, 0.6))
+        answer = await running.push(header(second, num_examples=50), payload)
+        assert answer == Applied(Version(2), 50 / 150, 0)
+        moved = await pulled(running) - running.setup.first
+        assert torch.allclose(moved, torch.tensor(0.4), atol=1e-6)  # (100 * 0.3 + 50 * 0.6) / 150
+        next_round = (again, heard[third], asyncio.ensure_future(anext(streams[second])))
+        await until(lambda: sum(call.done() for call in next_round) == 2)
+        for call in next_round:
+            call.cancel()
+        await asyncio.wait(next_round)
+
+
 async def test_only_what_is_newer_is_sent(running: Running) -> None:
     limit = running.manifest.dense_bytes
     assert await running.client.pull(caller("a"), limit_bytes=limit, only_if_newer_than=1) is None
@@ -158,6 +188,21 @@ async def test_a_base_is_held_until_its_update_comes(running: Running) -> None:
     await running.push_from("d", 1)
     versions = {v.version: v.retained async for v in running.client.list_versions()}
     assert versions == {1: False, 2: False, 3: False, 4: True}
+
+
+async def test_pulls_that_nobody_reads_are_bounded_and_make_room_when_they_go(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hocket_aggregator.service.MAX_PULLS", 2)
+    request, service = pb.PullModelRequest(), running.aggregator.service
+    unread: list[Any] = [service.PullModel(request, cast("Any", None)) for _ in range(2)]
+    for parts in unread:
+        await anext(parts)
+    with pytest.raises(Overloaded) as refused:
+        await pulled(running)
+    assert refused.value.retry_after_s > 0
+    await unread[0].aclose()
+    assert len(await pulled(running)) == running.manifest.size
 
 
 async def test_a_submodel_costs_about_its_size(tmp_path: Path) -> None:

@@ -331,6 +331,18 @@ async def test_versions_and_pages_that_do_not_exist(running: Running) -> None:
         await typed(running.stub.ListVersions(request))
 
 
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1])
+async def test_versions_beyond_what_a_database_holds(running: Running, number: int) -> None:
+    with pytest.raises(InvalidRequest, match="version"):
+        await typed(running.stub.GetLineage(pb.GetLineageRequest(version=number)))
+    with pytest.raises(InvalidRequest, match="after_version"):
+        await typed(
+            running.stub.WatchVersions(pb.WatchVersionsRequest(after_version=number)).read()
+        )
+    with pytest.raises(UnknownVersion):
+        await typed(running.stub.PullModel(pb.PullModelRequest(version=number)).read())
+
+
 async def test_after_all_of_this_a_sound_push_is_still_applied(running: Running) -> None:
     with pytest.raises(HocketError):
         await running.push(header("a"), raw(floats(running), running, checksum=1))

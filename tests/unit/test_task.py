@@ -322,6 +322,13 @@ def test_the_examples_of_mnist_and_cifar10_name_files_in_the_data_folder() -> No
         task.build_model()
 
 
+@pytest.mark.parametrize("strategy", ["kind = 'fedavg'\ncohort = 4", "kind = 'fedbuff'\ngoal = 4"])
+def test_a_round_that_could_never_be_complete_is_refused(tmp_path: Path, strategy: str) -> None:
+    text = f"[strategy]\n{strategy}\n[pace]\nkind = 'rounds'\ncohort = 3\n"
+    with pytest.raises(TaskError, match=r"pace\.cohort is 3.*is 4"):
+        read(tmp_path, text + SHORT)
+
+
 def test_a_synchronous_task_can_be_written(tmp_path: Path) -> None:
     text = "[strategy]\nkind = 'fedavg'\ncohort = 3\n[pace]\nkind = 'rounds'\ncohort = 3\n"
     task = read(tmp_path, text + SHORT)

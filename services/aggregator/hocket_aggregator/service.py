@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,9 +18,10 @@ from hocket.core.events import BaseTaken, Subscribed, Unsubscribed
 from hocket.core.ids import Version
 from hocket.core.records import VersionRecord
 from hocket.core.terms import TaskTerms
-from hocket.errors import CorruptPayload, InvalidRequest, UnknownDevice
+from hocket.errors import CorruptPayload, InvalidRequest, Overloaded, UnknownDevice
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
+from hocket.rpc.convert import checks
 from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import aggregator_pb2_grpc as pb_grpc
 from hocket_aggregator.intake import Intake
@@ -33,6 +34,9 @@ from hocket_aggregator.subscriptions import Subscription, Subscriptions
 from hocket_aggregator.tally import Tally
 
 log = structlog.get_logger()
+
+MAX_PULLS = 256  # at once: one that is not read holds some 2.5 MB in gRPC's buffers
+PULL_AGAIN_S = 2.0
 
 R = TypeVar("R")
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -61,6 +65,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         self._records = records
         self._tally = tally
         self._roster = roster
+        self._pulls = 0
 
     @override
     async def GetTask(self, request: pb.GetTaskRequest, context: Context) -> pb.GetTaskResponse:
@@ -95,6 +100,23 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         self, request: pb.PullModelRequest, context: Context
     ) -> AsyncIterator[pb.PullModelResponse]:
         """The base is held before the first byte leaves."""
+        if self._pulls >= MAX_PULLS:
+            raise Overloaded(
+                f"{MAX_PULLS} models are on their way out already; pull again in "
+                f"{PULL_AGAIN_S:g} s",
+                PULL_AGAIN_S,
+            )
+        self._pulls += 1
+        try:
+            async with aclosing(self._model_parts(request)) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            self._pulls -= 1
+
+    async def _model_parts(
+        self, request: pb.PullModelRequest
+    ) -> AsyncGenerator[pb.PullModelResponse, None]:
         spec = convert.spec_from_pb(request.spec)
         plan = self._model.plan(spec)
         version, model = await self._pick(request)
@@ -152,7 +174,8 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         self, request: pb.WatchVersionsRequest, context: Context
     ) -> AsyncIterator[pb.WatchVersionsResponse]:
         """Until the caller hangs up or the aggregator stops."""
-        async with aclosing(self._records.watch(request.after_version)) as records:
+        after = checks.version("after_version", request.after_version)
+        async with aclosing(self._records.watch(after)) as records:
             async for record in records:
                 (marked,) = await self._marked([record])
                 yield pb.WatchVersionsResponse(version=convert.version_record_to_pb(marked))
@@ -163,7 +186,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
     ) -> pb.GetLineageResponse:
         """Newest first."""
         size = convert.page_size(request.page_size)
-        record = await self._records.version(request.version)
+        record = await self._records.version(checks.version("version", request.version))
         updates, following = await self._records.lineage(
             record.version, _token(request.page_token), size
         )

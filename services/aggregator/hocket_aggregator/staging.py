@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from hocket.core.ids import Incarnation, UpdateId
+from hocket.core.ids import DeviceId, Incarnation, UpdateId
 from hocket.core.payload import Payload, PayloadHeader
 from hocket.core.update import UpdateHeader
 from hocket.errors import InvalidUpdate, Overloaded, Unavailable
@@ -35,6 +35,8 @@ class Staging:
     """At most `limit_bytes` of bodies; one that nothing was added to for `keep_s` may go.
 
     The bytes that a header claims count from the start, so the limit holds before memory is taken.
+    A device has one body at a time: its next update takes the place of the one before, so that
+    nobody can fill the room alone.
     """
 
     limit_bytes: int
@@ -58,6 +60,7 @@ class Staging:
             )
         if known is None or not _same(known, header, payload):
             self._bodies.pop(header.update_id, None)
+            self._drop_those_of(header.device_id)
             known = self._take(header, payload)
         known.header, known.touched_at = header, self.now()
         known.reader = Staged(self, known)
@@ -109,6 +112,11 @@ class Staging:
         body = _Body(header, Assembler(payload, self.limit_bytes))
         self._bodies[header.update_id] = body
         return body
+
+    def _drop_those_of(self, device_id: DeviceId) -> None:
+        theirs = [i for i, body in self._bodies.items() if body.header.device_id == device_id]
+        for update_id in theirs:
+            del self._bodies[update_id]
 
     def _drop_abandoned(self) -> None:
         limit = self.now() - self.keep_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import (
@@ -39,6 +39,9 @@ from hocket.core.update import (
 )
 
 SCHEMA_VERSION = 1
+
+_OF_STATUS = tuple(field.name for field in fields(Status))
+_OF_DEVICE = tuple(field.name for field in fields(DeviceStatus))
 
 METADATA = MetaData()
 FACTS = Table(
@@ -173,7 +176,11 @@ def outcome_of(stored: dict[str, Any]) -> Outcome:
 
 def status_fact(status: Status) -> dict[str, Any]:
     """A status as JSON values."""
-    return asdict(status)
+    # By hand: asdict copies every value deeply, which for a thousand devices takes 20 ms.
+    devices = [{name: getattr(device, name) for name in _OF_DEVICE} for device in status.devices]
+    evaluation = None if status.evaluation is None else asdict(status.evaluation)
+    whole = {name: getattr(status, name) for name in _OF_STATUS}
+    return {**whole, "evaluation": evaluation, "devices": devices}
 
 
 def status_of(stored: dict[str, Any]) -> Status:

@@ -124,6 +124,8 @@ class Coordinator(Generic[P, S]):
         known = self.fleet.find(device.device_id)
         reborn = known is not None and known.device.incarnation != device.incarnation
         member = self.fleet.see(device, now)
+        if reborn:
+            self._triggering.forget(device.device_id)
         if reborn or device.state is not DeviceState.ALIVE:
             member.subscribed = False
             self._rest(member, now)

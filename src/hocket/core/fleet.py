@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.ids import DeviceId, Version
@@ -15,6 +15,21 @@ IN_FLIGHT = (DevicePhase.TRAINING, DevicePhase.PUSHING)
 NO_VERSION = Version(0)
 
 
+class ByPhase:
+    """The members in each phase, so that finding the few in flight does not go through them all."""
+
+    def __init__(self) -> None:
+        self._members: dict[DevicePhase, dict[DeviceId, Member]] = {p: {} for p in DevicePhase}
+
+    def __getitem__(self, phase: DevicePhase) -> list[Member]:
+        return list(self._members[phase].values())
+
+    def place(self, member: Member, old: DevicePhase) -> None:
+        """The member has left `old` for the phase that it is in now."""
+        self._members[old].pop(member.device.device_id, None)
+        self._members[member.status.phase][member.device.device_id] = member
+
+
 @dataclass(slots=True)
 class Member:
     """One device's part in the task."""
@@ -23,6 +38,7 @@ class Member:
     status: DeviceStatus
     since: float  # when the phase began
     last_triggered: float  # or when it was first seen
+    phases: ByPhase = field(repr=False)  # kept up to date here
     subscribed: bool = False
     timeout_at: float = 0.0  # when a device in flight is given up
 
@@ -41,7 +57,9 @@ class Member:
         if phase != self.status.phase:
             self.since = now
         version = self.status.base_version if base is None else base
+        old = self.status.phase
         self.status = replace(self.status, phase=phase, base_version=version)
+        self.phases.place(self, old)
 
     def rest(self, now: float) -> None:
         """Nothing in flight any more."""
@@ -73,6 +91,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self._members: dict[DeviceId, Member] = {}
+        self._phases = ByPhase()
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members.values())
@@ -82,8 +101,9 @@ class Fleet:
         member = self._members.get(device.device_id)
         if member is None:
             status = DeviceStatus(device.device_id, DevicePhase.AWAY, NO_VERSION)
-            member = Member(device, status, since=now, last_triggered=now)
+            member = Member(device, status, now, last_triggered=now, phases=self._phases)
             self._members[device.device_id] = member
+            self._phases.place(member, status.phase)
         member.device = device
         return member
 
@@ -118,11 +138,16 @@ class Fleet:
 
     def in_flight(self) -> list[Member]:
         """Devices that train or push now."""
-        return [m for m in self if m.status.phase in IN_FLIGHT]
+        return [member for phase in IN_FLIGHT for member in self._phases[phase]]
 
     def idle(self) -> list[Member]:
-        """Devices that can be triggered now."""
-        return [m for m in self if m.status.phase is DevicePhase.IDLE and m.willing]
+        """Devices that can be triggered now, in the order of their ids."""
+        willing = (member for member in self._phases[DevicePhase.IDLE] if member.willing)
+        return sorted(willing, key=lambda member: member.device.device_id)
+
+    def any_idle(self) -> bool:
+        """Whether a device can be triggered now."""
+        return any(member.willing for member in self._phases[DevicePhase.IDLE])
 
     def statuses(self, now: float) -> tuple[DeviceStatus, ...]:
         """Every device's part, in the order of their ids."""

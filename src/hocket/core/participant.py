@@ -24,7 +24,7 @@ from hocket.core.refresh import RefreshControls
 from hocket.core.slots import SlotTable
 from hocket.core.terms import RefreshTerms, Trigger
 from hocket.core.update import Dropped, RefreshReport
-from hocket.errors import DataError
+from hocket.errors import DataError, NotFinite
 
 
 class Phase(StrEnum):
@@ -123,6 +123,8 @@ class Participant:
                 return self._fresh_arrived(version, now)
             case Phase.MERGING, ev.Merged(reward, inner_product):
                 return self._merged(reward, inner_product, now)
+            case Phase.PUSHING, ev.PushRefused(NotFinite()):
+                return [ev.ForgetResidual(), *self._rest()]  # put back, it would never get through
             case Phase.PUSHING, ev.PushSettled(Dropped()) | ev.PushRefused():
                 return [ev.PutBackResidual(), *self._rest()]
             case Phase.PUSHING, ev.PushSettled():

@@ -74,9 +74,13 @@ class Triggering:
         self._reported.add(device_id)
         self._slots.reinforce(report.slot, report.reward)
 
+    def forget(self, device_id: DeviceId) -> None:
+        """The device has started anew, maybe without its table: suggest slots again."""
+        self._reported.discard(device_id)
+
     def next_deadline(self) -> float | None:
         """When waiting alone makes a trigger due."""
-        if not self._fleet.idle():
+        if not self._fleet.any_idle():
             return None
         return self._rules.pace.next_deadline(self._progress(0.0, frozenset()))
 
@@ -84,9 +88,9 @@ class Triggering:
         self, now: float, newest: Version, contributors: AbstractSet[DeviceId]
     ) -> list[SendTrigger]:
         """Triggers to send now. `contributors` have given to the version in the making."""
-        idle = self._candidates(now, contributors)
-        count = self._rules.pace.due(self._progress(now, contributors)) if idle else 0
-        if count <= 0:
+        count = self._rules.pace.due(self._progress(now, contributors))
+        idle = self._candidates(now, contributors) if count > 0 else []  # the costly part last
+        if not idle:
             return []
         chance = Stream(self._rules.seed, "selection", self._count)
         chosen = self._rules.selection.choose(idle, count, chance)

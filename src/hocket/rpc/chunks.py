@@ -39,8 +39,8 @@ class Assembler:
     """Takes chunks in order and verifies each; a refused chunk changes nothing.
 
     A checksum may be absent (a client needs no hash library); one that is there must be right.
-    Takes the body's memory only once the header's claim is known to keep within `limit_bytes`;
-    otherwise raises PayloadTooLarge.
+    A header's claim beyond `limit_bytes` raises PayloadTooLarge; any other takes no memory before
+    its bytes have come.
     """
 
     def __init__(self, header: PayloadHeader, limit_bytes: int) -> None:
@@ -50,19 +50,18 @@ class Assembler:
                 "here: encode for this model, with the codec that GetTask names"
             )
         self.header = header
-        self._body = bytearray(header.wire_bytes)
-        self._received = 0
+        self._body = bytearray()
         self._digest = xxhash.xxh3_64()
 
     @property
     def received(self) -> int:
         """Bytes taken so far: the offset of the next chunk, and where a broken push resumes."""
-        return self._received
+        return len(self._body)
 
     @property
     def is_complete(self) -> bool:
         """Whether every byte of the body has come."""
-        return self._received == self.header.wire_bytes
+        return self.received == self.header.wire_bytes
 
     def add(self, chunk: pb.Chunk) -> None:
         """Take the next chunk; raises CorruptPayload or PayloadTooLarge."""
@@ -72,17 +71,14 @@ class Assembler:
             raise CorruptPayload(
                 f"the chunk at offset {chunk.offset} does not match its checksum: send it again"
             )
-        end = self._received + len(data)
-        self._body[self._received : end] = data
+        self._body += data
         self._digest.update(data)
-        self._received = end
 
     def finish(self) -> Payload:
         """The whole payload; raises CorruptPayload unless all of it came and it is as sent."""
         if not self.is_complete:
             raise CorruptPayload(
-                f"the body ended at byte {self._received} of {self.header.wire_bytes}: "
-                "send the rest"
+                f"the body ended at byte {self.received} of {self.header.wire_bytes}: send the rest"
             )
         if self.header.checksum not in {None, self._digest.intdigest()}:
             raise CorruptPayload(
@@ -96,9 +92,9 @@ class Assembler:
                 f"a chunk of {num_bytes} bytes came at offset {offset}: "
                 f"send 1 to {MAX_CHUNK_BYTES} bytes at a time"
             )
-        if offset != self._received:
+        if offset != self.received:
             raise CorruptPayload(
-                f"a chunk for offset {offset} came where {self._received} was next: "
+                f"a chunk for offset {offset} came where {self.received} was next: "
                 "send chunks in order, without gaps"
             )
         if offset + num_bytes > self.header.wire_bytes:

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from torch import nn
 
 from hocket.core.chance import stream_seed
-from hocket.core.scheduling import AnyPace, AnySelection, Periodic, Uniform
+from hocket.core.scheduling import AnyPace, AnySelection, Periodic, Rounds, Uniform
 from hocket.core.stop import Stop
 from hocket.core.terms import RefreshTerms
 from hocket.errors import TaskError
@@ -19,7 +19,7 @@ from hocket.learn.codecs import AnyCodec, Raw
 from hocket.learn.data import AnyPartition, AnySource, Dirichlet, Examples, Lookup, load
 from hocket.learn.data.source import sample
 from hocket.learn.reference import build_model, check_fit
-from hocket.learn.strategies import AnyStrategy, FedASMU
+from hocket.learn.strategies import AnyStrategy, FedASMU, FedAvg, FedBuff
 from hocket.learn.training import TrainingRules
 from hocket.task.rules import DropoutRules, EvaluationRules, Limits, ModelRef, RefreshSettings
 
@@ -71,6 +71,23 @@ class Task:
             raise TaskError(
                 f"refresh.slot is {self.refresh.slot}, but training.local_epochs is "
                 f"{self.training.local_epochs}; pull before the last local epoch"
+            )
+
+        self._check_round()
+
+    def _check_round(self) -> None:
+        """A round must bring as many updates as the strategy waits for, or it never ends."""
+        match self.strategy:
+            case FedAvg(cohort=needed):
+                name = "cohort"
+            case FedBuff(goal=needed):
+                name = "goal"
+            case _:
+                return
+        if isinstance(self.pace, Rounds) and self.pace.cohort < needed:
+            raise TaskError(
+                f"pace.cohort is {self.pace.cohort}, but strategy.{name} is {needed}: no round "
+                "would ever be complete; make pace.cohort at least as large"
             )
 
     def build_model(self) -> nn.Module:

@@ -117,6 +117,17 @@ def test_broken_pushes_make_room_for_living_ones_oldest_first() -> None:
     assert place.open(header("b"), payload()).received == 0
 
 
+def test_a_device_that_opens_push_after_push_leaves_room_for_others() -> None:
+    place, _ = staging()
+    first, *_, last = [place.open(header("a", base), payload()) for base in range(1, 10)]
+    assert place.num_bytes == 100
+    with pytest.raises(Unavailable):
+        send(first, 1)
+    send(place.open(header("b"), payload()), 10)
+    send(last, 10)
+    assert last.is_complete
+
+
 def test_a_stream_that_stalls_loses_its_place_in_time() -> None:
     place, time = staging()
     stalled = place.open(header("a"), payload())

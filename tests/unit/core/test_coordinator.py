@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from support.scalar import caller, coordinator, device, update
 
+from hocket.core.capability import Capability
 from hocket.core.coordinator import Coordinator
 from hocket.core.device import DeviceState
 from hocket.core.events import (
@@ -289,3 +292,42 @@ def test_the_server_suggests_a_slot_until_the_device_has_learned_of_its_own() ->
     [second] = [e for e in effects if isinstance(e, SendTrigger)]
     assert second.trigger.slot == 0
     assert slots.told == [(3, 0.25)]
+
+
+def test_a_device_started_anew_is_suggested_slots_again() -> None:
+    c = coordinator(slots=Recorder())
+    enlist(c, "a")
+    take(c, "a")
+    report = RefreshReport(slot=3, version=Version(1), reward=0.25)
+    c.handle(Pushed(update("a", 1, refresh=report)), 1.0)
+    c.handle(DeviceSeen(device("a", incarnation=2)), 2.0)
+    [sent] = [e for e in c.handle(Subscribed(caller("a", 2)), 2.0) if isinstance(e, SendTrigger)]
+    assert sent.trigger.slot == 3
+
+
+def test_who_is_chosen_does_not_depend_on_who_came_first() -> None:
+    chosen = []
+    for names in ("abcdefgh", "hgfedcba"):
+        c = coordinator(pace=Periodic(period_s=10, triggers=1))
+        enlist(c, "z", *names)  # z is there when the first period begins
+        chosen.append(triggered(c.handle(Tick(), 10.0)))
+    assert chosen[0] == chosen[1] != []
+
+
+def test_a_crowd_of_idle_devices_is_looked_at_only_when_triggers_are_due() -> None:
+    looked_at: list[int] = []
+
+    class Noticed(Capability):
+        def training_s(self, num_steps: int, *_: float) -> float:
+            looked_at.append(num_steps)
+            return 1.0
+
+    c = coordinator(pace=Periodic(period_s=10, triggers=1))
+    for number in range(20):
+        c.handle(DeviceSeen(replace(device(f"d{number}"), capability=Noticed())), 0.0)
+        c.handle(Subscribed(caller(f"d{number}")), 0.0)
+    looked_at.clear()
+    c.handle(Tick(), 9.0)
+    assert not looked_at
+    c.handle(Tick(), 10.0)
+    assert len(looked_at) == 19  # one trains

@@ -33,7 +33,7 @@ from hocket.core.participant_events import (
 from hocket.core.refresh import RefreshRules
 from hocket.core.terms import RefreshTerms, Trigger
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, RefreshReport
-from hocket.errors import DataError, TaskError, UnknownVersion
+from hocket.errors import DataError, NotFinite, TaskError, UnknownVersion
 
 ME = DeviceId("d1")
 APPLIED = Applied(Version(5), 0.25, 0)
@@ -237,6 +237,11 @@ PUSHING: list[Event] = [Triggered(trigger(0)), Pulled(Version(1)), *[EpochDone()
 )
 def test_an_update_that_was_not_used_goes_back_into_the_residual(answer: Event) -> None:
     assert tell(device(), *PUSHING, answer) == [PutBackResidual(), Rest()]
+
+
+def test_an_update_too_large_for_the_model_is_not_carried_along_for_ever() -> None:
+    refused = PushRefused(NotFinite("the update's squared norm overflows float32"))
+    assert tell(device(), *PUSHING, refused) == [ForgetResidual(), Rest()]
 
 
 @pytest.mark.parametrize("outcome", [APPLIED, Buffered(Version(2), 0.5, 0, 1, 2)])

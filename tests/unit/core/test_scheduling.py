@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
 from support.scalar import WORK, device
 
-from hocket.core.capability import fit_cost_line
+from hocket.core.capability import Capability, CostLine, fit_cost_line
 from hocket.core.chance import Stream, stream_seed
-from hocket.core.ids import DeviceId
+from hocket.core.device import Device, DeviceState
+from hocket.core.ids import DeviceId, Incarnation
 from hocket.core.link import Link
 from hocket.core.scheduling import (
     AnySelection,
@@ -70,6 +72,12 @@ def test_expected_seconds_are_training_plus_transfer() -> None:
         known.device_id, known.incarnation, known.state, known.capability, links=(link,)
     )
     assert expected_s(linked, WORK) == pytest.approx(2.0 + 2.0 + 2.0 + 0.1)
+
+
+def test_no_device_can_spoil_the_choice_by_what_it_says_of_itself() -> None:
+    boast = Capability(costs=(CostLine(1.0, 1e308, 1e308),), num_examples=0)  # 0 times infinity
+    lying = Device(DeviceId("a"), Incarnation(1), DeviceState.ALIVE, boast)
+    assert expected_s(lying, WORK) == math.inf
 
 
 def test_fit_recovers_a_line_and_never_goes_below_zero() -> None:

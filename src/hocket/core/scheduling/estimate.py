@@ -19,9 +19,13 @@ class Work:
 
 
 def expected_s(device: Device, work: Work) -> float | None:
-    """Seconds from trigger to update; None where the device's training was never measured."""
+    """Seconds from trigger to update; None where the device's training was never measured.
+
+    Never NaN, whatever the device says of itself: no steps of infinite length take for ever.
+    """
     steps = work.local_epochs * math.ceil(device.capability.num_examples / work.batch_size)
     training_s = device.capability.training_s(steps, work.batch_size)
     if training_s is None:
         return None
-    return training_s + device.link_to().transfer_s(work.up_bytes, work.down_bytes)
+    total_s = training_s + device.link_to().transfer_s(work.up_bytes, work.down_bytes)
+    return math.inf if math.isnan(total_s) else total_s
