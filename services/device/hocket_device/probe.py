@@ -26,12 +26,17 @@ class Probe:
         step: Callable[[float, int], None],
         batch_sizes: Sequence[int],
         now: Callable[[], float],
+        granted_s: Callable[[], float] = lambda: 0.0,
     ) -> tuple[CostLine, ...]:
         """Time `step(keep, batch_size)` and fit a line for each width.
 
         `step` does what training does for one mini-batch, rests included. The median of the
         repetitions counts, so that one hiccup does not. Widths that the budget did not reach have
         no line.
+
+        `granted_s` tells the seconds that the work so far takes in the long run. A step counts
+        with no less: a quota of the system stops a process for part of every tenth of a second,
+        and short steps fall in between.
         """
         ends_at = now() + self.budget_s
         timings: dict[tuple[float, int], list[float]] = {}
@@ -41,9 +46,10 @@ class Probe:
                     needed = repetition == 0 and keep == self.widths[0]
                     if now() >= ends_at and not needed:
                         return _lines(timings)
-                    began = now()
+                    began, granted = now(), granted_s()
                     step(keep, batch_size)
-                    timings.setdefault((keep, batch_size), []).append(now() - began)
+                    seconds = max(now() - began, granted_s() - granted)
+                    timings.setdefault((keep, batch_size), []).append(seconds)
         return _lines(timings)
 
 

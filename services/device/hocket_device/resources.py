@@ -47,6 +47,10 @@ class Resources:
             self._busy_s -= oldest_busy_s
             self._wall_s -= oldest_wall_s
 
+    def granted_s(self, busy_s: float) -> float:
+        """Seconds in which the system grants `busy_s` processor seconds to one thread."""
+        return busy_s / min(1.0, self._quota)
+
     def share(self) -> float:
         """r: the share of a processor to be had now, in (0, 1]."""
         granted = min(1.0, self._quota, self._allowed_share())

@@ -158,7 +158,10 @@ class Trainer:
         for trainer in trainers.values():  # torch's first steps set things up
             trainer.step(everyone[:1].repeat(2), None, chance)
         sizes = probe_batch_sizes(self._rules.batch_size, self.num_examples)
-        return Probe(tuple(trainers)).measure(step, sizes, self._pace.now)
+        return Probe(tuple(trainers)).measure(step, sizes, self._pace.now, self._granted_s)
+
+    def _granted_s(self) -> float:
+        return self._pace.resources.granted_s(self._pace.busy_s())
 
     def _mini_batch(
         self,

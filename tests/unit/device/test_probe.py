@@ -45,6 +45,18 @@ def test_a_device_held_to_a_quarter_of_the_processor_measures_steps_four_times_a
         assert other.step_s(32) == pytest.approx(4.0 * line.step_s(32))
 
 
+def test_a_quota_counts_although_short_steps_fall_between_its_stops() -> None:
+    machine = Machine()  # of which the system grants a quarter, by stops longer than all steps
+    lines = Probe().measure(machine.step, (8, 32), machine.now, lambda: machine.busy_s / 0.25)
+    assert lines[0].step_s(32) == pytest.approx(4.0 * 0.017)
+
+
+def test_a_quota_above_what_the_owner_allows_changes_nothing() -> None:
+    machine = Machine(share=0.25)
+    lines = Probe().measure(machine.step, (8, 32), machine.now, lambda: machine.busy_s / 0.5)
+    assert lines[0].step_s(32) == pytest.approx(4.0 * 0.017)
+
+
 def test_a_hiccup_changes_nothing() -> None:
     machine = Machine()
 

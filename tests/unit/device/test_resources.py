@@ -29,6 +29,13 @@ def test_before_anything_is_measured_the_tightest_grant_counts(
     assert resources(allowed, quota).share() == share
 
 
+@pytest.mark.parametrize(("quota", "seconds"), [(0.25, 8.0), (1.0, 2.0), (4.0, 2.0)])
+def test_a_quota_stretches_work_and_one_thread_gains_nothing_by_more(
+    quota: float, seconds: float
+) -> None:
+    assert resources(quota=quota).granted_s(2.0) == seconds
+
+
 def test_the_measured_share_of_the_processor_counts() -> None:
     r = resources()
     for _ in range(100):
