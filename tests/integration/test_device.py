@@ -16,6 +16,7 @@ import torch
 from hocket_device.__main__ import compose
 from hocket_device.agent import Agent
 from hocket_device.settings import Settings
+from safetensors.torch import load_file
 from support.clock import ManualClock
 from support.fake_aggregator import FakeAggregator, TakenUpdate
 from support.registry import serving_registry
@@ -27,6 +28,7 @@ from hocket.core.payload import CodecId
 from hocket.core.terms import EncodingTerms, RefreshTerms, TaskTerms, TrainingTerms
 from hocket.core.update import Dropped, DropReason
 from hocket.errors import ModelError, StaleIncarnation, TaskError, UnknownVersion
+from hocket.learn.codecs.payload import SMALL_TENSOR
 from hocket.learn.flat import flatten, manifest_of
 from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.training import evaluate
@@ -343,6 +345,11 @@ async def test_what_an_unused_update_carried_is_kept_for_the_next_one(
     kept = json.loads((tmp_path / "d1" / "device.json").read_text())
     assert kept["tally"][f"updates_{how}"] == getattr(tally, f"updates_{how}") == 1
     assert kept["tally"]["updates_accepted"] == 0
+    # Small tensors are always sent whole, so only what was put back can be left of them.
+    residual = load_file(tmp_path / "d1" / "residual.safetensors")["residual"]
+    manifest = fake.terms.manifest
+    assert manifest.tensors[-1].size < SMALL_TENSOR
+    assert residual[manifest.offsets[-1] :].any()
 
 
 async def test_the_end_of_the_task_is_the_end_of_the_device(tmp_path: Path) -> None:

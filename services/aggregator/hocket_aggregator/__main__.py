@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -13,15 +11,11 @@ import structlog
 import uvloop
 
 from hocket.core.chance import Stream
-from hocket.errors import StartupError, TaskError
+from hocket.hosting.command import run_command
+from hocket.hosting.ready import remove_ready, write_ready
+from hocket.hosting.settings import help_text, read_settings
 from hocket.obs import logging
-from hocket_aggregator.settings import (
-    Settings,
-    WrongSettings,
-    data_roots,
-    help_text,
-    read_settings,
-)
+from hocket_aggregator.settings import DATA_ROOTS, Settings, data_roots
 
 if TYPE_CHECKING:
     from hocket.rpc.server import Server
@@ -29,24 +23,20 @@ if TYPE_CHECKING:
     from hocket_aggregator.setup import Setup
 
 COMMAND = "hocket-aggregator"
+PURPOSE = "Serves Hocket's aggregator until SIGTERM or Ctrl-C. Set by environment variables:"
+DATA_HELP = (DATA_ROOTS, "folders of data that task files name, as PATH lists folders")
 log = structlog.get_logger()
 
 
 def main() -> int:
     """Serve until told to stop. Exit status 1: cannot start; 2: wrong settings or arguments."""
-    if sys.argv[1:]:
-        return _answer(sys.argv[1:])
-    try:
-        settings = read_settings()
-        logging.configure("aggregator", settings.log_level)
-        uvloop.run(run(settings, set_up_task(settings)))
-    except WrongSettings as error:
-        sys.stderr.write(f"{COMMAND}: {error}\n")
-        return 2
-    except (StartupError, TaskError) as error:
-        sys.stderr.write(f"{COMMAND}: {error}\n")
-        return 1
-    return 0
+    return run_command(COMMAND, lambda: help_text(Settings, COMMAND, PURPOSE, DATA_HELP), _work)
+
+
+def _work() -> None:
+    settings = read_settings(Settings)
+    logging.configure("aggregator", settings.log_level)
+    uvloop.run(run(settings, set_up_task(settings)))
 
 
 def set_up_task(settings: Settings) -> Setup:
@@ -98,7 +88,8 @@ async def _serve(settings: Settings, server: Server, aggregator: Aggregator) -> 
 
     def announce() -> None:
         if settings.ready_file is not None:
-            write_ready(settings.ready_file, address, port)
+            told: dict[str, str | int] = {"address": address, "port": port}
+            write_ready(settings.ready_file, told, "AGGREGATOR_READY_FILE")
         log.info("serving", address=address, version=aggregator.core.newest.version)
 
     try:
@@ -109,31 +100,8 @@ async def _serve(settings: Settings, server: Server, aggregator: Aggregator) -> 
             on_drain=aggregator.end_streams,
         )
     finally:
-        if settings.ready_file is not None:
-            settings.ready_file.unlink(missing_ok=True)
+        remove_ready(settings.ready_file)
     log.info("stopped", version=aggregator.core.newest.version)
-
-
-def write_ready(file: Path, address: str, port: int) -> None:
-    """Tell whoever waits for the file where this process serves; the file is whole or not there."""
-    content = json.dumps({"address": address, "port": port, "pid": os.getpid()})
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(content + "\n", encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise StartupError(
-            f"cannot write {file}: {error.strerror}; change AGGREGATOR_READY_FILE"
-        ) from error
-
-
-def _answer(arguments: list[str]) -> int:
-    if arguments in (["--help"], ["-h"]):
-        sys.stdout.write(help_text(COMMAND))
-        return 0
-    sys.stderr.write(f"{COMMAND}: takes no arguments but --help; settings are variables\n")
-    return 2
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "AGGREGATOR_"
@@ -53,48 +52,7 @@ class Settings(BaseSettings):
     ] = "info"
 
 
-class WrongSettings(Exception):
-    """A variable holds what it must not. The message is one line and names it."""
-
-
-def read_settings() -> Settings:
-    """The settings of this process's environment. Raises WrongSettings."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise WrongSettings("; ".join(map(_complaint, error.errors()))) from error
-
-
 def data_roots() -> tuple[Path, ...]:
     """Folders in which data named by a task file is looked for, as HOCKET_DATA lists them."""
     listed = os.environ.get(DATA_ROOTS, "").split(os.pathsep)
     return tuple(Path(folder) for folder in listed if folder)
-
-
-def help_text(command: str) -> str:
-    """What a person reads who asks for help: every variable, its default and meaning."""
-    rows = [
-        (f"{PREFIX}{name.upper()}", field.description or "", field.default)
-        for name, field in Settings.model_fields.items()
-    ]
-    rows.append((DATA_ROOTS, "folders of data that task files name, as PATH lists folders", None))
-    width = max(len(variable) for variable, _, _ in rows)
-    lines = [
-        f"  {variable:<{width}}  {meaning} [{'not set' if default is None else default}]"
-        for variable, meaning, default in rows
-    ]
-    return "\n".join(
-        [
-            f"usage: {command}",
-            "",
-            "Serves Hocket's aggregator until SIGTERM or Ctrl-C. Set by environment variables:",
-            "",
-            *lines,
-            "",
-        ]
-    )
-
-
-def _complaint(error: ErrorDetails) -> str:
-    variable = PREFIX + "_".join(map(str, error["loc"])).upper()
-    return f"{variable} is {str(error['input'])[:80]!r}: {error['msg']}"

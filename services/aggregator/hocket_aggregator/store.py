@@ -5,24 +5,22 @@ Write-ahead log, one writer, each transaction synced to disk before it counts as
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import URL, Connection, delete, event, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.ledger import DEFAULT_ENTRIES, Ledger
 from hocket.core.records import Evaluation, Status, UpdateRecord, VersionRecord
 from hocket.errors import StartupError
+from hocket.hosting.folder import open_sqlite, take_folder
 from hocket_aggregator import queries
 from hocket_aggregator.queries import DATABASE
 from hocket_aggregator.tables import (
@@ -38,9 +36,6 @@ from hocket_aggregator.tables import (
     update_row,
     version_row,
 )
-
-LOCK_NAME = "aggregator.lock"
-BUSY_S = 5.0  # how long to wait for another process's hold on the file
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,8 +91,8 @@ class Store:
         task's or model's versions.
         """
         async with AsyncExitStack() as undo:
-            lock = undo.enter_context(_take(data_dir))
-            engine = _engine(data_dir / DATABASE)
+            lock = undo.enter_context(take_folder(data_dir, "aggregator", "AGGREGATOR_DATA_DIR"))
+            engine = open_sqlite(data_dir / DATABASE, json_serializer=to_json)
             undo.push_async_callback(engine.dispose)
             try:
                 connection = await undo.enter_async_context(engine.connect())
@@ -131,40 +126,6 @@ class Store:
         await self._writing.close()
         await self._engine.dispose()
         self._lock.close()
-
-
-def _take(data_dir: Path) -> IO[str]:
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / LOCK_NAME).open("w")
-    except OSError as error:
-        raise StartupError(
-            f"cannot write to {data_dir}: {error.strerror}; choose another AGGREGATOR_DATA_DIR"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise StartupError(
-            f"another aggregator uses {data_dir}; stop it or choose another AGGREGATOR_DATA_DIR"
-        ) from error
-    return lock
-
-
-def _engine(file: Path) -> AsyncEngine:
-    url = URL.create("sqlite+aiosqlite", database=str(file))
-    engine = create_async_engine(
-        url, poolclass=NullPool, connect_args={"timeout": BUSY_S}, json_serializer=to_json
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: DBAPIConnection, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.close()
-
-    return engine
 
 
 def _prepare(connection: Connection, data_dir: Path, identity: Identity) -> None:

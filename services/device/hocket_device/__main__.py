@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import os
 import secrets
 import signal
@@ -25,7 +24,9 @@ import uvloop
 
 from hocket.core.chance import Stream
 from hocket.core.clock import Clock
-from hocket.errors import HocketError, StartupError
+from hocket.hosting.command import run_command
+from hocket.hosting.ready import remove_ready, write_ready
+from hocket.hosting.settings import help_text, read_settings
 from hocket.obs import logging
 from hocket.rpc.aggregator_client import UNPACED, AggregatorClient
 from hocket.rpc.channel import open_channel
@@ -40,30 +41,25 @@ from hocket_device.lease import LeaseHolder
 from hocket_device.pace import Pace
 from hocket_device.resources import Resources
 from hocket_device.schedule import Schedule
-from hocket_device.settings import Settings, WrongSettings, help_text, read_settings
+from hocket_device.settings import Settings
 from hocket_device.state import load_state
 from hocket_device.throttle import DutyCycle, TokenBucket
 
 COMMAND = "hocket-device"
+PURPOSE = "Trains on this device until the task is over, SIGTERM or Ctrl-C. Variables:"
 log = structlog.get_logger()
 
 
 def main() -> int:
     """Take part until told to stop or done. Exit status 1: cannot go on; 2: wrong settings."""
-    if sys.argv[1:]:
-        return _answer(sys.argv[1:])
+    return run_command(COMMAND, lambda: help_text(Settings, COMMAND, PURPOSE), _work)
+
+
+def _work() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads: its threads are ours alone
-    try:
-        settings = read_settings()
-        logging.configure("device", settings.log_level)
-        uvloop.run(run(settings))
-    except WrongSettings as error:
-        sys.stderr.write(f"{COMMAND}: {error}\n")
-        return 2
-    except HocketError as error:
-        sys.stderr.write(f"{COMMAND}: {error.message}\n")
-        return 1
-    return 0
+    settings = read_settings(Settings)
+    logging.configure("device", settings.log_level)
+    uvloop.run(run(settings))
 
 
 async def run(settings: Settings) -> None:
@@ -84,8 +80,7 @@ async def run(settings: Settings) -> None:
             try:
                 await agent.run(stop, exit_when_finished=settings.exit_when_finished)
             finally:
-                if settings.ready_file is not None:
-                    settings.ready_file.unlink(missing_ok=True)
+                remove_ready(settings.ready_file)
     log.info("stopped")
 
 
@@ -154,23 +149,10 @@ def training_pace(settings: Settings) -> Pace:
     return Pace(DutyCycle(allowed_share, stop.wait), resources, stop)
 
 
-def write_ready(file: Path, device_id: str) -> None:
-    """Tell whoever waits for the file who this process is; the file is whole or not there."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"device_id": device_id, "pid": os.getpid()}) + "\n")
-        partial.replace(file)
-    except OSError as error:
-        raise StartupError(
-            f"cannot write {file}: {error.strerror}; change DEVICE_READY_FILE"
-        ) from error
-
-
 def _announcer(file: Path | None, lease: LeaseHolder) -> Callable[[], None]:
     def announce() -> None:
         if file is not None:
-            write_ready(file, lease.caller.device_id)
+            write_ready(file, {"device_id": lease.caller.device_id}, "DEVICE_READY_FILE")
         log.info("ready", device=lease.caller.device_id)
 
     return announce
@@ -192,14 +174,6 @@ async def _stop_signal() -> AsyncIterator[asyncio.Event]:
     finally:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(signum)
-
-
-def _answer(arguments: list[str]) -> int:
-    if arguments in (["--help"], ["-h"]):
-        sys.stdout.write(help_text(COMMAND))
-        return 0
-    sys.stderr.write(f"{COMMAND}: takes no arguments but --help; settings are variables\n")
-    return 2
 
 
 if __name__ == "__main__":

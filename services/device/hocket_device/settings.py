@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "DEVICE_"
@@ -104,46 +103,3 @@ class Settings(BaseSettings):
                 f"shard is {self.shard} and shards is {self.shards}: shards are counted from 0"
             )
         return self
-
-
-class WrongSettings(Exception):
-    """A variable holds what it must not. The message is one line and names it."""
-
-
-def read_settings() -> Settings:
-    """The settings of this process's environment. Raises WrongSettings."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise WrongSettings("; ".join(map(_complaint, error.errors()))) from error
-
-
-def help_text(command: str) -> str:
-    """What a person reads who asks for help: every variable, its default and meaning."""
-    rows = [
-        (f"{PREFIX}{name.upper()}", field.description or "", field.default)
-        for name, field in Settings.model_fields.items()
-    ]
-    width = max(len(variable) for variable, _, _ in rows)
-    lines = [
-        f"  {variable:<{width}}  {meaning} [{'not set' if default is None else default}]"
-        for variable, meaning, default in rows
-    ]
-    return "\n".join(
-        [
-            f"usage: {command}",
-            "",
-            "Trains on this device until the task is over, SIGTERM or Ctrl-C. Variables:",
-            "",
-            *lines,
-            "",
-        ]
-    )
-
-
-def _complaint(error: ErrorDetails) -> str:
-    if not error["loc"]:  # between two settings
-        return error["msg"].removeprefix("Value error, ")
-    name = str(error["loc"][0])
-    variable = name if name.isupper() else PREFIX + name.upper()
-    return f"{variable} is {str(error['input'])[:80]!r}: {error['msg']}"

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 import structlog
 import uvloop
 
 from hocket.core.chance import Stream
-from hocket.errors import StartupError
+from hocket.hosting.command import run_command
+from hocket.hosting.ready import remove_ready, write_ready
+from hocket.hosting.settings import help_text, read_settings
 from hocket.obs import logging
 from hocket.rpc.server import Server, bind, build_server, registry_service, serve
 from hocket.rpc.wall_clock import WallClock
 from hocket_registry.registry import Registry, open_registry
-from hocket_registry.settings import Settings, WrongSettings, help_text, read_settings
+from hocket_registry.settings import Settings
 
 COMMAND = "hocket-registry"
+PURPOSE = "Serves Hocket's registry until SIGTERM or Ctrl-C. Set by environment variables:"
 log = structlog.get_logger()
 
 
 def main() -> int:
     """Serve until told to stop. Exit status 1: cannot start; 2: wrong settings or arguments."""
-    if sys.argv[1:]:
-        return _answer(sys.argv[1:])
-    try:
-        settings = read_settings()
-        logging.configure("registry", settings.log_level)
-        uvloop.run(run(settings))
-    except WrongSettings as error:
-        sys.stderr.write(f"{COMMAND}: {error}\n")
-        return 2
-    except StartupError as error:
-        sys.stderr.write(f"{COMMAND}: {error}\n")
-        return 1
-    return 0
+    return run_command(COMMAND, lambda: help_text(Settings, COMMAND, PURPOSE), _work)
+
+
+def _work() -> None:
+    settings = read_settings(Settings)
+    logging.configure("registry", settings.log_level)
+    uvloop.run(run(settings))
 
 
 async def run(settings: Settings) -> None:
@@ -57,7 +50,8 @@ async def _serve(settings: Settings, server: Server, registry: Registry) -> None
 
     def announce() -> None:
         if settings.ready_file is not None:
-            write_ready(settings.ready_file, address, port)
+            told: dict[str, str | int] = {"address": address, "port": port}
+            write_ready(settings.ready_file, told, "REGISTRY_READY_FILE")
         log.info("serving", address=address, revision=roster.membership.revision)
 
     try:
@@ -69,32 +63,8 @@ async def _serve(settings: Settings, server: Server, registry: Registry) -> None
             on_drain=roster.end_watches,
         )
     finally:
-        if settings.ready_file is not None:
-            with suppress(OSError):  # where it could not be written, there is nothing to remove
-                settings.ready_file.unlink(missing_ok=True)
+        remove_ready(settings.ready_file)
     log.info("stopped")
-
-
-def write_ready(file: Path, address: str, port: int) -> None:
-    """Tell whoever waits for the file where this process serves; the file is whole or not there."""
-    content = json.dumps({"address": address, "port": port, "pid": os.getpid()})
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(content + "\n", encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise StartupError(
-            f"cannot write {file}: {error.strerror}; change REGISTRY_READY_FILE"
-        ) from error
-
-
-def _answer(arguments: list[str]) -> int:
-    if arguments in (["--help"], ["-h"]):
-        sys.stdout.write(help_text(COMMAND))
-        return 0
-    sys.stderr.write(f"{COMMAND}: takes no arguments but --help; settings are variables\n")
-    return 2
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "REGISTRY_"
@@ -64,46 +63,3 @@ class Settings(BaseSettings):
                 f"{self.lease_s:g}: the heartbeat must be below half of the lease"
             )
         return self
-
-
-class WrongSettings(Exception):
-    """A variable holds what it must not. The message is one line and names it."""
-
-
-def read_settings() -> Settings:
-    """The settings of this process's environment. Raises WrongSettings."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        raise WrongSettings("; ".join(map(_complaint, error.errors()))) from error
-
-
-def help_text(command: str) -> str:
-    """What a person reads who asks for help: every variable, its default and meaning."""
-    rows = [
-        (f"{PREFIX}{name.upper()}", field.description or "", field.default)
-        for name, field in Settings.model_fields.items()
-    ]
-    width = max(len(variable) for variable, _, _ in rows)
-    lines = [
-        f"  {variable:<{width}}  {meaning} [{'not set' if default is None else default}]"
-        for variable, meaning, default in rows
-    ]
-    return "\n".join(
-        [
-            f"usage: {command}",
-            "",
-            "Serves Hocket's registry until SIGTERM or Ctrl-C. Set by environment variables:",
-            "",
-            *lines,
-            "",
-        ]
-    )
-
-
-def _complaint(error: ErrorDetails) -> str:
-    message = error["msg"].removeprefix("Value error, ")
-    if not error["loc"]:  # between two settings
-        return message
-    variable = PREFIX + "_".join(map(str, error["loc"])).upper()
-    return f"{variable} is {str(error['input'])[:80]!r}: {message}"

@@ -5,22 +5,20 @@ Write-ahead log, one writer, each transaction synced to disk before it counts as
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Self
 
-from sqlalchemy import URL, Connection, event, select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from hocket.core.device import Device
 from hocket.errors import StartupError
+from hocket.hosting.folder import open_sqlite, take_folder
 from hocket_registry.tables import (
     COUNTERS,
     DEVICES,
@@ -34,8 +32,6 @@ from hocket_registry.tables import (
 )
 
 FILE_NAME = "registry.sqlite3"
-LOCK_NAME = "registry.lock"
-BUSY_S = 5.0  # how long to wait for another process's hold on the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +57,8 @@ class DeviceStore:
         Raises StartupError when it cannot be written, is another registry's, or was written by
         another version of Hocket.
         """
-        lock = _take(data_dir)
-        engine = _engine(data_dir / FILE_NAME)
+        lock = take_folder(data_dir, "registry", "REGISTRY_DATA_DIR")
+        engine = open_sqlite(data_dir / FILE_NAME, json_serializer=to_json)
         try:
             connection = await _prepared(engine)
         except BaseException as error:
@@ -100,7 +96,7 @@ async def read_devices(data_dir: Path) -> tuple[list[Device], int]:
     file = data_dir / FILE_NAME
     if not file.is_file():
         raise StartupError(f"no registry has stored anything in {data_dir}: {FILE_NAME} is missing")
-    engine = _engine(file)
+    engine = open_sqlite(file, json_serializer=to_json)
     try:
         async with engine.connect() as connection:
             stored = await connection.run_sync(_read)
@@ -109,41 +105,6 @@ async def read_devices(data_dir: Path) -> tuple[list[Device], int]:
     finally:
         await engine.dispose()
     return list(stored.devices), stored.revision
-
-
-def _take(data_dir: Path) -> IO[str]:
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / LOCK_NAME).open("w")
-    except OSError as error:
-        raise StartupError(
-            f"cannot write to {data_dir}: {error.strerror}; choose another data_dir"
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.close()
-        raise StartupError(
-            f"another registry uses {data_dir}; stop it or choose another data_dir"
-        ) from error
-    return lock
-
-
-def _engine(file: Path) -> AsyncEngine:
-    url = URL.create("sqlite+aiosqlite", database=str(file))
-    engine = create_async_engine(
-        url, poolclass=NullPool, connect_args={"timeout": BUSY_S}, json_serializer=to_json
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: DBAPIConnection, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    return engine
 
 
 async def _prepared(engine: AsyncEngine) -> AsyncConnection:

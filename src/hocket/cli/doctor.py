@@ -24,11 +24,11 @@ from hocket.errors import HocketError, NotFound
 
 LOW_DISK_BYTES = 2 * 1024**3
 PACKAGES = {
-    "hocket_registry": "pip install hocket-registry",
-    "hocket_aggregator": "pip install hocket-aggregator",
-    "hocket_device": "pip install hocket-device",
-    "torch": "pip install 'hocket[torch]'",
-    "matplotlib": "pip install 'hocket[report]'",
+    "hocket_registry": "pip install ./services/registry in a checkout",
+    "hocket_aggregator": "pip install ./services/aggregator in a checkout",
+    "hocket_device": "pip install ./services/device in a checkout",
+    "torch": "pip install '.[torch]' in a checkout",
+    "matplotlib": "pip install '.[report]' in a checkout",
 }
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hocket.errors import StartupError
+from hocket.hosting.parent import PARENT_VARIABLE
 
 POLL_S = 0.05
 GRACE_S = 15.0  # for a service to finish what it does after SIGTERM
 LOG_LINES_SHOWN = 12
-PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +27,9 @@ class Service:
 
     name: str
     module: str
-    environment: Mapping[str, str]
+    environment: dict[str, str]
     log: Path
     ready_file: Path | None = None
-
-
-def _end_with_parent() -> None:
-    """In the child: SIGTERM as soon as `hocket` dies, even if it is killed."""
-    if _LIBC is not None:
-        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Process:
@@ -58,12 +50,11 @@ class Process:
                 sys.executable,
                 "-m",
                 service.module,
-                env=dict(os.environ) | dict(service.environment),
+                env=os.environ | service.environment | {PARENT_VARIABLE: str(os.getpid())},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
             )
         return cls(service, process)
 

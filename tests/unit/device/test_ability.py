@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
 import pytest
 from hocket_device.ability import Ability
-from hocket_device.lease import retry_s
+from hocket_device.lease import LeaseHolder, retry_s
 from hocket_device.resources import Resources
 from hocket_device.schedule import Schedule
 from support.clock import ManualClock
 
-from hocket.core.capability import CostLine
+from hocket.core.capability import Capability, CostLine
+from hocket.core.device import Caller
+from hocket.core.ids import DeviceId, Incarnation
 from hocket.errors import Overloaded, Unavailable
+from hocket.rpc.registry_client import Joined, Lease, RegistryClient
 
 ALWAYS = Schedule(default=True)
 
@@ -35,6 +41,43 @@ async def test_availability_follows_its_owners_plan() -> None:
     assert (ability.now().available, ability.next_change_s()) == (False, 20.0)
     await clock.advance(20.0)
     assert ability.now().available
+
+
+class Listening:
+    """A registry that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[bool] = []
+
+    async def join(self, *_: object) -> Joined:
+        return Joined(DeviceId("d"), Incarnation(1), lease_s=90.0, heartbeat_s=60.0)
+
+    async def heartbeat(self, _: Caller, capability: Capability) -> Lease:
+        self.told.append(capability.available)
+        return Lease(lease_s=90.0, heartbeat_s=60.0)
+
+
+async def test_a_change_of_availability_is_told_when_it_happens() -> None:
+    clock, registry = ManualClock(), Listening()
+    plan = Schedule(default=True, steps=((20.0, True), (30.0, False)))
+    ability = Ability(Resources(lambda: 1.0, lambda: 1.0, lambda: 0), plan, clock)
+    lease = LeaseHolder(
+        cast("RegistryClient", registry),
+        "d",
+        {},
+        ability.now,
+        clock,
+        lambda: 0.5,
+        ability.next_change_s,
+    )
+    await lease.join()
+    keeping = asyncio.ensure_future(lease.keep())
+    await clock.advance(19.0)
+    assert registry.told == []
+    await clock.advance(2.0)
+    assert registry.told == [False]
+    keeping.cancel()
+    await asyncio.wait({keeping})
 
 
 def test_an_overloaded_service_is_left_alone_for_as_long_as_it_asks() -> None:

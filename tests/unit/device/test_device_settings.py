@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hocket_device.__main__ import COMMAND, PURPOSE
 from hocket_device.schedule import Schedule
-from hocket_device.settings import Settings, WrongSettings, help_text, read_settings
+from hocket_device.settings import Settings
+
+from hocket.hosting.settings import WrongSettings, help_text, read_settings
 
 
 def test_variables_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,7 +17,7 @@ def test_variables_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVICE_AVAILABLE_SCHEDULE", "[[60, true], [30, false]]")
     monkeypatch.setenv("DEVICE_LABELS", '{"room": "attic"}')
     monkeypatch.setenv("HOCKET_DATA", "/data:/more")
-    settings = read_settings()
+    settings = read_settings(Settings)
     assert settings.device_id == "attic.pi-4"
     assert settings.keep == 0.5
     assert settings.share_schedule == ((10.0, 1.0), (5.0, 0.25))
@@ -28,7 +31,7 @@ def test_the_devices_own_data_folders_come_before_those_of_everyone(
 ) -> None:
     monkeypatch.setenv("HOCKET_DATA", "/everyone")
     monkeypatch.setenv("DEVICE_DATA_ROOTS", "/mine")
-    assert read_settings().data_roots == (Path("/mine"),)
+    assert read_settings(Settings).data_roots == (Path("/mine"),)
 
 
 @pytest.mark.parametrize(
@@ -48,18 +51,18 @@ def test_the_devices_own_data_folders_come_before_those_of_everyone(
 def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(WrongSettings, match=variable):
-        read_settings()
+        read_settings(Settings)
 
 
 def test_a_shard_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEVICE_SHARD", "4")
     monkeypatch.setenv("DEVICE_SHARDS", "4")
     with pytest.raises(WrongSettings, match="counted from 0"):
-        read_settings()
+        read_settings(Settings)
 
 
 def test_every_setting_is_explained() -> None:
-    text = help_text("hocket-device")
+    text = help_text(Settings, COMMAND, PURPOSE)
     assert all(f"DEVICE_{name.upper()} " in text for name in Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
 

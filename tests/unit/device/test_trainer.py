@@ -134,6 +134,16 @@ def test_each_mini_batch_takes_the_dearest_row_that_the_device_can_afford(
     assert list(t.train_epoch(1).rows) == [pytest.approx(cost, abs=1e-5)]
 
 
+def test_a_mini_batch_trains_the_filters_that_its_row_keeps_and_no_others() -> None:
+    told = replace(terms(), dropout_rows=((0.75,),))
+    t = trainer(told=replace(told, training=replace(told.training, batch_size=EXAMPLES)))
+    t.start(base(), 1)
+    assert t.train_epoch(1).steps == 1
+    first = manifest_of(model()).tensors[0]
+    moved = delta(t.encode())[: first.size].view(first.shape)
+    assert int(moved.flatten(1).any(dim=1).sum()) == 4  # of 16 filters
+
+
 def test_without_rows_nothing_is_dropped_however_slow_the_device() -> None:
     t = trainer(Machine(0.01), replace(terms(), dropout_rows=()))
     t.start(base(), 1)

@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hocket_registry.__main__ import main
-from hocket_registry.settings import Settings, WrongSettings, help_text, read_settings
+from hocket_registry.__main__ import COMMAND, PURPOSE, main
+from hocket_registry.settings import Settings
+
+from hocket.hosting.settings import WrongSettings, help_text, read_settings
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +16,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_defaults_fit_each_other() -> None:
-    settings = read_settings()
+    settings = read_settings(Settings)
     assert (settings.listen, settings.lease_s, settings.heartbeat_s) == ("127.0.0.1:50051", 15, 5)
     assert settings.ready_file is None
 
@@ -25,7 +27,7 @@ def test_variables_are_read_and_an_empty_one_counts_as_not_set(
     monkeypatch.setenv("REGISTRY_LISTEN", "[::]:0")
     monkeypatch.setenv("REGISTRY_DATA_DIR", "/var/lib/hocket")
     monkeypatch.setenv("REGISTRY_READY_FILE", "")
-    settings = read_settings()
+    settings = read_settings(Settings)
     assert settings.listen == "[::]:0"
     assert settings.data_dir == Path("/var/lib/hocket")
     assert settings.ready_file is None
@@ -50,7 +52,7 @@ def test_a_wrong_value_is_named_in_one_line(
 ) -> None:
     monkeypatch.setenv(f"REGISTRY_{name}", value)
     with pytest.raises(WrongSettings) as refused:
-        read_settings()
+        read_settings(Settings)
     assert str(refused.value).startswith(said)
     assert "\n" not in str(refused.value)
 
@@ -61,7 +63,7 @@ def test_help_names_every_variable_with_its_default(
     monkeypatch.setattr("sys.argv", ["hocket-registry", "--help"])
     assert main() == 0
     shown = capsys.readouterr().out
-    assert shown == help_text("hocket-registry")
+    assert shown == help_text(Settings, COMMAND, PURPOSE)
     for name in Settings.model_fields:
         assert f"  REGISTRY_{name.upper()} " in shown
     assert "[127.0.0.1:50051]" in shown
