@@ -6,7 +6,6 @@ Plain and blocking: the agent runs every method in one and the same worker threa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from hocket.core.payload import CodecId, Payload
 from hocket.core.submodel import FULL, ChannelRule, SubmodelSpec
 from hocket.core.terms import EncodingTerms, TaskTerms, TrainingTerms
 from hocket.errors import ModelError
-from hocket.learn.codecs import AnyCodec, Fp16, Int8, Raw, TopK
+from hocket.learn.codecs import Codec, TopK, codec_for
 from hocket.learn.codecs.feedback import ErrorFeedback
 from hocket.learn.codecs.payload import decode_payload
 from hocket.learn.data import Examples
@@ -240,10 +239,5 @@ def _rules(terms: TrainingTerms) -> TrainingRules:
     )
 
 
-def _codec(terms: EncodingTerms) -> AnyCodec:
-    codecs: Mapping[CodecId, AnyCodec] = {
-        CodecId.RAW: Raw(),
-        CodecId.FP16: Fp16(),
-        CodecId.INT8: Int8(),
-    }
-    return TopK(terms.topk_ratio) if terms.codec is CodecId.TOPK else codecs[terms.codec]
+def _codec(terms: EncodingTerms) -> Codec:
+    return TopK(terms.topk_ratio) if terms.codec is CodecId.TOPK else codec_for(terms.codec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
@@ -22,7 +23,7 @@ from hocket.errors import Unavailable
 REFRESH_S = 0.5
 LINE_EVERY_S = 5.0
 BARS = "▁▂▃▄▅▆▇█"
-CURVE_POINTS = 48
+FRAME = 6  # of the panel around it
 PHASES = {
     DevicePhase.AWAY: ("away", "dim"),
     DevicePhase.IDLE: ("idle", "white"),
@@ -75,25 +76,27 @@ class Dashboard:
         self._screen.update(self._draw(status, devices), refresh=True)
 
     def _draw(self, status: Status, devices: Sequence[Device]) -> RenderableType:
-        body = Group(self._headline(status), Text(), _fleet(status, devices))
+        width = self._screen.console.width
+        body = Group(self._headline(status, width), Text(), _fleet(status, devices, width))
         title = f"[bold]hocket[/] · {status.task} · {status.strategy}"
         return Panel(body, title=title, title_align="left", border_style="blue")
 
-    def _headline(self, status: Status) -> Table:
+    def _headline(self, status: Status, width: int) -> Text:
         accuracy = f"{status.evaluation.test_accuracy:.2%}" if status.evaluation else "-"
-        saved = status.bytes_dense_equivalent - status.bytes_pushed
-        share = saved / status.bytes_dense_equivalent if status.bytes_dense_equivalent else 0.0
-        table = Table.grid(padding=(0, 3))
-        table.add_row(
-            f"version [bold]{status.version}[/]",
-            f"accuracy [bold green]{accuracy}[/] [green]{curve(self._accuracies)}[/]",
-            f"updates [bold]{status.updates_accepted}[/]"
-            + (f" [red]({status.updates_rejected} rejected)[/]" if status.updates_rejected else ""),
-            f"saved [bold]{in_bytes(saved)}[/] of {in_bytes(status.bytes_dense_equivalent)} "
-            f"({share:.0%})",
-            f"{status.uptime_s:.0f} s",
+        dense = status.bytes_dense_equivalent
+        saved = (dense - status.bytes_pushed) / dense if dense else 0.0
+        rejected = f" ({status.updates_rejected} rejected)" if status.updates_rejected else ""
+        line = Text.assemble(
+            "version ",
+            (str(status.version), "bold"),
+            "   accuracy ",
+            (accuracy, "bold green"),
+            f"   {status.updates_accepted} updates",
+            (rejected, "red"),
+            f"   saved {saved:.0%} of {in_bytes(dense)}   {status.uptime_s:.0f} s   ",
         )
-        return table
+        room = width - line.cell_len - FRAME
+        return line.append(curve(self._accuracies, room), "green") if room > 1 else line
 
 
 class Lines:
@@ -124,7 +127,7 @@ class Lines:
         )
 
 
-def curve(values: Sequence[float], points: int = CURVE_POINTS) -> str:
+def curve(values: Sequence[float], points: int) -> str:
     """Values in [0, 1] as a row of at most so many bars, evenly taken from all of them."""
     if len(values) > points:
         last = len(values) - 1
@@ -132,35 +135,66 @@ def curve(values: Sequence[float], points: int = CURVE_POINTS) -> str:
     return "".join(BARS[min(len(BARS) - 1, int(value * len(BARS)))] for value in values)
 
 
-def _fleet(status: Status, devices: Sequence[Device]) -> Table:
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of the fleet's table; what matters least is left out of a narrow screen first."""
+
+    title: str
+    cell: Callable[[DeviceStatus, Device | None], RenderableType]
+    needs_columns: int = 0  # width of the screen from which on it is shown
+
+
+def _fleet(status: Status, devices: Sequence[Device], width: int) -> Table:
     known = {device.device_id: device for device in devices}
+    shown = [column for column in COLUMNS if width >= column.needs_columns]
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("device")
-    table.add_column("now")
-    for column in ("share", "up", "down", "base", "stale", "weight", "loss", "updates", "sent"):
-        table.add_column(column, justify="right")
-    table.add_column("saved")
+    for column in shown:
+        text = column.title in ("device", "now", "saved")
+        table.add_column(column.title, justify="left" if text else "right", no_wrap=True)
     for member in status.devices:
-        table.add_row(*_fleet_row(member, known.get(member.device_id)))
+        device = known.get(member.device_id)
+        table.add_row(*(column.cell(member, device) for column in shown))
     return table
 
 
-def _fleet_row(member: DeviceStatus, device: Device | None) -> list[RenderableType]:
+def _phase(member: DeviceStatus, _: Device | None) -> RenderableType:
     name, style = PHASES[member.phase]
-    share = f"{device.capability.processor_share:.0%}" if device else "-"
-    link = device.link_to() if device else None
+    return Text(f"{name} {member.in_phase_s:.0f} s", style=style)
+
+
+def _share(_: DeviceStatus, device: Device | None) -> RenderableType:
+    return f"{device.capability.processor_share:.0%}" if device else "-"
+
+
+def _up(_: DeviceStatus, device: Device | None) -> RenderableType:
+    return in_rate(device.link_to().up_bytes_per_s) if device else "-"
+
+
+def _down(_: DeviceStatus, device: Device | None) -> RenderableType:
+    return in_rate(device.link_to().down_bytes_per_s) if device else "-"
+
+
+def _saved(member: DeviceStatus, _: Device | None) -> RenderableType:
     saved = 1.0 - member.wire_bytes / member.dense_bytes if member.dense_bytes else 0.0
-    return [
-        member.device_id,
-        Text(f"{name} {member.in_phase_s:.0f} s", style=style),
-        share,
-        in_rate(link.up_bytes_per_s) if link else "-",
-        in_rate(link.down_bytes_per_s) if link else "-",
-        str(member.base_version or "-"),
-        str(member.last_tau) if member.updates_accepted else "-",
-        f"{member.last_weight:.3f}" if member.updates_accepted else "-",
-        f"{member.last_train_loss:.3f}" if member.updates_accepted else "-",
-        str(member.updates_accepted),
-        in_bytes(member.wire_bytes),
-        Text("█" * round(10 * saved), style="green") + Text(f" {saved:.0%}", style="dim"),
-    ]
+    return Text("█" * round(10 * saved), style="green") + Text(f" {saved:.0%}", style="dim")
+
+
+def _once_accepted(show: Callable[[DeviceStatus], str]) -> Callable[..., RenderableType]:
+    """A cell that means nothing before the device's first update."""
+    return lambda member, _: show(member) if member.updates_accepted else "-"
+
+
+COLUMNS = (
+    _Column("device", lambda member, _: member.device_id),
+    _Column("now", _phase),
+    _Column("share", _share, 90),
+    _Column("up", _up, 100),
+    _Column("down", _down, 116),
+    _Column("base", lambda member, _: str(member.base_version or "-"), 124),
+    _Column("stale", _once_accepted(lambda member: str(member.last_tau))),
+    _Column("weight", _once_accepted(lambda member: f"{member.last_weight:.3f}")),
+    _Column("loss", _once_accepted(lambda member: f"{member.last_train_loss:.3f}"), 132),
+    _Column("updates", lambda member, _: str(member.updates_accepted)),
+    _Column("sent", lambda member, _: in_bytes(member.wire_bytes), 84),
+    _Column("saved", _saved),
+)
