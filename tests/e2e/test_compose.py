@@ -75,7 +75,7 @@ def system(request: pytest.FixtureRequest) -> Iterator[System]:
         "HOCKET_REGISTRY_PORT": os.environ.get("HOCKET_REGISTRY_PORT", "50051"),
         "HOCKET_AGGREGATOR_PORT": os.environ.get("HOCKET_AGGREGATOR_PORT", "50052"),
     }
-    often = {"AGGREGATOR_SNAPSHOT_EVERY_S": "2"}
+    often = {"AGGREGATOR_SNAPSHOT_EVERY_S": "2", "HOCKET_TASK": "./tests/e2e/digits.toml"}
     compose = Compose(command, ROOT / "docker-compose.yml", "hocket-e2e", ports | often)
     failed_before = request.session.testsfailed
     try:

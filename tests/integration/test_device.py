@@ -362,6 +362,24 @@ async def test_the_end_of_the_task_is_the_end_of_the_device(tmp_path: Path) -> N
         assert json.loads((tmp_path / "ready").read_text())["device_id"] == "d1"
 
 
+async def test_a_device_that_still_pushes_when_the_task_ends_does_not_ask_again(
+    tmp_path: Path,
+) -> None:
+    fake = aggregator()
+    fake.hold_push = asyncio.Event()
+    async with site(tmp_path, fake) as s, s.agent() as agent:
+        working = asyncio.create_task(agent.run(asyncio.Event()))
+        s.fake.trigger()
+        await s.fake.arrived.get()
+        s.fake.finish()
+        for _ in range(20):  # time to hear of the end, and to do something foolish
+            await s.record()
+        fake.hold_push.set()
+        await asyncio.wait_for(working, LIMIT_S)
+    assert s.fake.said_training == [False]
+    assert s.fake.taken.qsize() == 1
+
+
 async def test_a_device_without_a_name_keeps_the_one_that_it_was_given(tmp_path: Path) -> None:
     names = []
     async with site(tmp_path) as s:

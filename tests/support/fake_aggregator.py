@@ -50,6 +50,8 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     cut_push_at: int = 0  # end the next push once this many bytes have come
     known: set[Caller] = field(default_factory=set)  # empty: anyone
     pulls: list[pb.PullModelRequest] = field(default_factory=list)
+    hold_push: asyncio.Event | None = None  # wait for it before settling
+    arrived: asyncio.Queue[str] = field(default_factory=asyncio.Queue)  # update_ids of headers
     push_ids: list[str] = field(default_factory=list)  # of each attempt
     resumed_at: list[int] = field(default_factory=list)
     subscribers: asyncio.Queue[Caller] = field(default_factory=asyncio.Queue)
@@ -106,6 +108,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         header, payload = convert.push_header_from_pb((await anext(requests)).header)
         self._admit(Caller(header.device_id, header.incarnation))
         self.push_ids.append(header.update_id)
+        self.arrived.put_nowait(header.update_id)
         refusal, self.refuse_push = self.refuse_push, None
         if refusal is not None:
             raise refusal
@@ -120,6 +123,8 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
                 if 0 < self.cut_push_at <= partial.received:
                     self.cut_push_at = 0
                     raise Unavailable("the line is dead")
+            if self.hold_push is not None:
+                await self.hold_push.wait()
             self._settle(header, partial.finish())
         outcome = convert.outcome_to_pb(self._settled[header.update_id])
         yield pb.PushUpdateResponse(outcome=outcome)

@@ -174,7 +174,7 @@ class Agent:
         """Subscribe, and again whenever the stream breaks or the lease was taken anew."""
         self.on_ready()
         attempt = 0
-        while performer.participant.phase is not Phase.STOPPED:
+        while not performer.participant.finishing:
             caller = self.lease.caller
             began = self.courier.clock.now()
             problem = await self._read_until_replaced(caller, performer.participant)

@@ -100,6 +100,11 @@ class Participant:
         return self.phase in BUSY
 
     @property
+    def finishing(self) -> bool:
+        """Whether no more triggers will come."""
+        return self._finished is not None
+
+    @property
     def slot(self) -> int:
         """After which epoch the training in flight asks for the fresh model; 0: never."""
         return self._training.slot

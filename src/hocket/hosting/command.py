@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
@@ -28,4 +29,8 @@ def run_command(command: str, help_text: Callable[[], str], work: Callable[[], N
     except HocketError as error:
         sys.stderr.write(f"{command}: {error.message}\n")
         return 1
+    finally:
+        # All is done but for Python's own end, which a late signal must not turn into a failure.
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, signal.SIG_IGN)
     return 0
