@@ -120,6 +120,8 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
 
         exported = answer("export", "--home", home, "-o", tmp_path / "live.safetensors")
         assert exported["version"] >= newest
+        nowhere = hocket("export", "--home", home, "-o", tmp_path / "no" / "folder", code=1)
+        assert "cannot be written" in nowhere.stderr
         checks = {check["check"]: check["result"] for check in answer("doctor", "--home", home)}
         assert (checks["registry"], checks["aggregator"]) == ("ok", "ok")
 

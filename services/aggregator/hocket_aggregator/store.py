@@ -144,7 +144,7 @@ def _prepare(connection: Connection, data_dir: Path, identity: Identity) -> None
         raise StartupError(
             f"{data_dir} holds versions of task {theirs['task']!r} (model {theirs['manifest']}), "
             f"not of {mine['task']!r} (model {mine['manifest']}); choose another "
-            "AGGREGATOR_DATA_DIR, or move that folder away"
+            "AGGREGATOR_DATA_DIR (with `hocket up`, another --home), or move that folder away"
         )
 
 

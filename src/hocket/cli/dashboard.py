@@ -106,12 +106,16 @@ class Lines:
         self._console = console
         self._next = 0.0
         self._version = -1
+        self._finished = False
 
     def show(self, status: Status, devices: Sequence[Device]) -> None:
         """Print a line if it is time for one."""
+        if self._finished:
+            return
+        self._finished = bool(status.finished_reason)
         now = time.monotonic()
         first = self._version < 2 <= status.version
-        if now < self._next and not first:
+        if now < self._next and not first and not self._finished:
             return
         self._next, self._version = now + LINE_EVERY_S, status.version
         accuracy = f"{status.evaluation.test_accuracy:.4f}" if status.evaluation else "-"
@@ -125,6 +129,9 @@ class Lines:
             highlight=False,
             soft_wrap=True,
         )
+        if self._finished:
+            ended = f"the task has ended: {status.finished_reason}"
+            self._console.print(ended, highlight=False, soft_wrap=True)
 
 
 def curve(values: Sequence[float], points: int) -> str:

@@ -29,6 +29,7 @@ def export(
     system = find(home, registry, aggregator)
     partial = output_file.with_name(output_file.name + ".partial")
     try:
+        partial.touch()  # told before anything is pulled
         if system.is_up:
             exported = asyncio.run(_export_live(system, version, partial))
         else:

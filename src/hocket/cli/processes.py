@@ -35,9 +35,12 @@ class Service:
 class Process:
     """A running service."""
 
-    def __init__(self, service: Service, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, service: Service, process: asyncio.subprocess.Process, log_begins: int
+    ) -> None:
         self.service = service
         self._process = process
+        self._log_begins = log_begins  # where this life's lines begin
 
     @classmethod
     async def start(cls, service: Service) -> Process:
@@ -46,6 +49,7 @@ class Process:
         if service.ready_file is not None:
             service.ready_file.unlink(missing_ok=True)
         with service.log.open("ab") as log:
+            begins = log.tell()
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -56,7 +60,7 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
-        return cls(service, process)
+        return cls(service, process, begins)
 
     @property
     def returncode(self) -> int | None:
@@ -98,7 +102,10 @@ class Process:
 
     def obituary(self) -> str:
         """Why it ended, in its own last words."""
-        lines = self.service.log.read_text(errors="replace").strip().splitlines()
+        log = self.service.log.read_bytes()[self._log_begins :]
+        lines = log.decode(errors="replace").strip().splitlines()
+        if lines and lines[-1].startswith("hocket-"):  # what it said to people, not its events
+            lines = lines[-1:]
         last = "\n  ".join(lines[-LOG_LINES_SHOWN:]) or "(it said nothing)"
         return f"{self.service.name} ended with exit code {self.returncode}:\n  {last}"
 

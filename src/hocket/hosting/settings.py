@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsError
 
 S = TypeVar("S", bound=BaseSettings)
 SHOWN_CHARS = 80
@@ -23,6 +23,9 @@ def read_settings(kind: type[S]) -> S:
     except ValidationError as error:
         prefix = _prefix(kind)
         raise WrongSettings("; ".join(_complaint(e, prefix) for e in error.errors())) from error
+    except SettingsError as error:  # no JSON where one belongs; the field is in quotes
+        variable = _prefix(kind) + str(error).split('"')[1].upper()
+        raise WrongSettings(f"{variable} is no valid JSON: {error.__cause__}") from error
 
 
 def help_text(

@@ -48,7 +48,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise TaskError(f"there is no task file {file}; check the path given to --task") from error
+        raise TaskError(f"there is no task file {file}; check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"the task file {file} cannot be read: {error}") from error
 

@@ -40,8 +40,9 @@ def test_lines_say_the_same_without_a_screen() -> None:
     finished = run()
     lines = Lines(console)
     lines.show(finished.status, finished.devices)
-    lines.show(finished.status, finished.devices)  # too soon for another
+    lines.show(finished.status, finished.devices)  # said once and for all
     assert isinstance(console.file, io.StringIO)
-    [line] = console.file.getvalue().splitlines()
+    line, end = console.file.getvalue().splitlines()
+    assert end == "the task has ended: version 3 of 3 reached"
     assert "version    3  accuracy 0.9600" in line
     assert "2 devices" in line

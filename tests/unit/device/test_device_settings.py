@@ -42,6 +42,8 @@ def test_the_devices_own_data_folders_come_before_those_of_everyone(
         ("DEVICE_KEEP", "half"),
         ("DEVICE_DEVICE_ID", "a b"),
         ("DEVICE_REGISTRY", "localhost"),
+        ("DEVICE_LABELS", "attic"),
+        ("DEVICE_SHARE_SCHEDULE", "[[10, 1.0"),
         ("DEVICE_UP_BYTES_PER_S", "-1"),
         ("DEVICE_SHARE_SCHEDULE", "[[0, 1.0]]"),
         ("DEVICE_SHARDS", "0"),
