@@ -30,7 +30,6 @@ class Plan:
     fleet: Sequence[FleetDevice]
     registry: str = "127.0.0.1:50051"
     aggregator: str = "127.0.0.1:50052"
-    data: str = ""  # HOCKET_DATA for the services
 
 
 class RunningSystem:
@@ -143,8 +142,6 @@ class RunningSystem:
         env = {"OMP_NUM_THREADS": "1"}
         if self.plan.task is not None:
             env[f"{prefix}_TASK"] = str(self.plan.task.resolve())
-        if self.plan.data:
-            env["HOCKET_DATA"] = self.plan.data
         return env
 
     def _log(self, name: str) -> Path:

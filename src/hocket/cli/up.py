@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -50,7 +49,6 @@ def up(
         fleet=load_fleet(fleet) if fleet else demo_fleet(),
         registry=f"127.0.0.1:{registry_port}",
         aggregator=f"127.0.0.1:{aggregator_port}",
-        data=os.environ.get("HOCKET_DATA", ""),
     )
     check_task(task)
     console = Console()

@@ -59,10 +59,6 @@ class Versions(Generic[P]):
         self._held_by[device_id] = version
         self._holders[version] = self._holders.get(version, 0) + 1
 
-    def held_by(self, device_id: DeviceId) -> Version | None:
-        """The base that a device holds."""
-        return self._held_by.get(device_id)
-
     def release(self, device_id: DeviceId) -> None:
         """The device needs its base no more."""
         version = self._held_by.pop(device_id, None)

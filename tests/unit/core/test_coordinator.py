@@ -208,9 +208,9 @@ def test_a_device_that_subscribes_idle_is_triggered_anew_and_a_training_one_is_n
     assert triggered(c.handle(Subscribed(caller("a")), 1.0)) == ["a"]  # the trigger was lost
     take(c, "a")
     assert triggered(c.handle(Subscribed(caller("a"), training=True), 2.0)) == []
-    assert c.versions.held_by(caller("a").device_id) == 1
+    assert c.statuses(3.0)[0].base_version == 1
     assert triggered(c.handle(Subscribed(caller("a")), 4.0)) == ["a"]  # it gave the training up
-    assert c.versions.held_by(caller("a").device_id) is None
+    assert c.statuses(5.0)[0].base_version == 0  # nothing is held for it
 
 
 def test_a_device_in_training_is_waited_for_by_an_aggregator_that_has_just_started() -> None:
