@@ -12,12 +12,15 @@ HocketError
 ├── UnknownDevice            the sender holds no live lease; join again
 ├── StaleIncarnation         a newer incarnation of this device has joined; this one must stop
 ├── Overloaded               the service sheds load; retry after `retry_after_s`
+│   └── StorageFull          its disk has no room; nothing was kept, retry later
 ├── Unavailable              the service cannot be reached or is shutting down; retry
 ├── NotFound                 the version, device or update asked for does not exist
 ├── InvalidRequest           a request's field is missing, malformed or out of range
 ├── TaskError                a task file, or what it names, is wrong
 │   ├── ModelError           the model cannot be imported, built or sliced
 │   └── DataError            the data cannot be found or read
+├── StorageFailed            a disk does not take or give back what it should; the service stops
+├── CorruptState             what a service stored is damaged; the message names file and offset
 └── StartupError             a service cannot start: port in use, folder not writable
 """
 
@@ -108,6 +111,12 @@ class Overloaded(HocketError):
         self.retry_after_s = retry_after_s
 
 
+class StorageFull(Overloaded):
+    """The service's disk has no room. Nothing was kept; retry after `retry_after_s`."""
+
+    reason = "STORAGE_FULL"
+
+
 class Unavailable(HocketError):
     """The service cannot be reached or is shutting down. Retry with jitter."""
 
@@ -142,6 +151,18 @@ class DataError(TaskError):
     """The data cannot be found or read."""
 
     reason = "DATA_ERROR"
+
+
+class StorageFailed(HocketError):
+    """A disk does not take or give back what it should. The service stops: nothing is lost."""
+
+    reason = "STORAGE_FAILED"
+
+
+class CorruptState(HocketError):
+    """What a service stored is damaged. The message names the file, and the offset within."""
+
+    reason = "CORRUPT_STATE"
 
 
 class StartupError(HocketError):

@@ -10,7 +10,7 @@ from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
 from hocket.core.scheduling import AnyPace, AnySelection, Concurrent, Uniform, Work
 from hocket.core.stop import Stop
-from hocket.core.strategy import Global, Step
+from hocket.core.strategy import Global, Memory, Step
 from hocket.core.triggering import CoordinatorRules, SlotPolicy
 from hocket.core.update import Applied, RefreshReport, Update, UpdateHeader
 
@@ -32,6 +32,12 @@ class Halfway:
         tau = now.version - update.header.base_version
         made = Global(0.5 * now.model + 0.5 * (base + update.delta), Version(now.version + 1))
         return Step(made, memory, Applied(made.version, 0.5, tau))
+
+    def keep(self, memory: None) -> Memory[float]:  # noqa: ARG002 -- the protocol's
+        return Memory()
+
+    def recall(self, kept: Memory[float], model: float) -> None:
+        """It remembers nothing."""
 
 
 def device(name: str, incarnation: int = 1, *, step_s: float = 0.1, **now: object) -> Device:
@@ -90,4 +96,4 @@ def coordinator(
         train_timeout_s=train_timeout_s,
         seed=7,
     )
-    return Coordinator(rules, Halfway(), Global(0.0), slots)
+    return Coordinator.begin(rules, Halfway(), Global(0.0), slots)

@@ -67,11 +67,10 @@ class Aggregator:
     ) -> None:
         clock, limits, terms = around.clock, around.limits, setup.terms
         dense_bytes = terms.manifest.dense_bytes
-        self.core: Core = Coordinator(
-            setup.rules, setup.strategy, first, setup.slots(), ledger=kept.ledger
-        )
-        self.core.updates_accepted = kept.updates_accepted
-        self.core.updates_rejected = kept.status.updates_rejected if kept.status else 0
+        self.core: Core = Coordinator.begin(setup.rules, setup.strategy, first, setup.slots())
+        self.core.state.ledger = kept.ledger
+        self.core.state.updates_accepted = kept.updates_accepted
+        self.core.state.updates_rejected = kept.status.updates_rejected if kept.status else 0
         self.subscriptions = Subscriptions()
         self.records = Records(store, dense_bytes)
         self.tally = Tally(

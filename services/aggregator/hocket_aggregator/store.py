@@ -152,10 +152,11 @@ def _resume_at(connection: Connection, version: Version) -> Kept:
     updates = connection.execute(delete(UPDATES).where(UPDATES.c.version > version))
     versions = connection.execute(delete(VERSIONS).where(VERSIONS.c.version > version))
     ledger = Ledger()
-    answered = select(UPDATES.c.update_id, UPDATES.c.device_id, UPDATES.c.outcome)
+    columns = ("update_id", "device_id", "base_version", "outcome")
+    answered = select(*(UPDATES.c[name] for name in columns))
     newest = answered.order_by(UPDATES.c.number.desc()).limit(DEFAULT_ENTRIES)
-    for update_id, device_id, outcome in reversed(connection.execute(newest).all()):
-        ledger.settle(UpdateId(update_id), DeviceId(device_id), outcome_of(outcome))
+    for update_id, device_id, base, outcome in reversed(connection.execute(newest).all()):
+        ledger.note(UpdateId(update_id), DeviceId(device_id), Version(base), outcome_of(outcome))
     count, wire, dense = connection.execute(
         select(
             func.count(),

@@ -5,20 +5,22 @@ A plain synchronous object. The services and the simulator drive the very same o
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from typing import Generic, Self, TypeVar
 
 from hocket.core import events as ev
 from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.fleet import Fleet, Member
 from hocket.core.ids import DeviceId, Version
-from hocket.core.ledger import Ledger
+from hocket.core.past import Answered, BaseHeld, Ended, Past
 from hocket.core.records import DevicePhase, DeviceStatus, Evaluation
+from hocket.core.state import TaskState
 from hocket.core.strategy import Global, Strategy
 from hocket.core.terms import Finished
 from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy, Triggering
-from hocket.core.update import Applied, Dropped, DropReason, Outcome, Update, UpdateHeader
+from hocket.core.update import Dropped, DropReason, Outcome, Update, UpdateHeader
 from hocket.core.versions import Versions
-from hocket.errors import UnknownVersion
+from hocket.errors import CorruptState, UnknownVersion
 
 P = TypeVar("P")
 S = TypeVar("S")
@@ -31,29 +33,43 @@ class Coordinator(Generic[P, S]):
         self,
         rules: CoordinatorRules,
         strategy: Strategy[P, S],
-        first: Global[P],
+        state: TaskState[P, S],
         slots: SlotPolicy | None = None,
-        memory: S | None = None,
-        ledger: Ledger | None = None,
+        earlier: Mapping[DeviceId, DeviceStatus] | None = None,
     ) -> None:
         self.rules = rules
-        self.versions: Versions[P] = Versions(first, rules.staleness_limit)
-        self.fleet = Fleet()
-        self.finished: Finished | None = None
-        self.updates_accepted = 0
-        self.updates_rejected = 0
+        self.state = state
+        self.fleet = Fleet(earlier)
         self._strategy = strategy
-        self._memory: S = strategy.init(first.model) if memory is None else memory
-        self._triggering = Triggering(rules, self.fleet, slots or FixedSlot())
-        self._ledger = ledger if ledger is not None else Ledger()
-        self._pending_ids: list[str] = []  # updates accepted since the newest version
-        self._contributors: set[DeviceId] = set()
+        self._triggering = Triggering(rules, self.fleet, slots or FixedSlot(), state)
         self._evaluated: tuple[Version, Evaluation] | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        rules: CoordinatorRules,
+        strategy: Strategy[P, S],
+        first: Global[P],
+        slots: SlotPolicy | None = None,
+    ) -> Self:
+        """At a task's very start."""
+        versions = Versions(first, rules.staleness_limit)
+        return cls(rules, strategy, TaskState(versions, strategy.init(first.model)), slots)
+
+    @property
+    def versions(self) -> Versions[P]:
+        """The models that are kept."""
+        return self.state.versions
+
+    @property
+    def finished(self) -> Finished | None:
+        """Why the task has ended, if it has."""
+        return self.state.finished
 
     @property
     def newest(self) -> Global[P]:
         """The newest global model."""
-        return self.versions.newest
+        return self.state.versions.newest
 
     @property
     def evaluated(self) -> tuple[Version, Evaluation] | None:
@@ -66,7 +82,7 @@ class Coordinator(Generic[P, S]):
 
     def settled(self, header: UpdateHeader) -> Outcome | None:
         """The answer that this update_id got before, if any."""
-        return self._ledger.outcome(header.update_id, header.device_id)
+        return self.state.ledger.outcome(header.update_id, header.device_id)
 
     def check(self, header: UpdateHeader) -> None:
         """Refuse, before its body is read, what would be refused afterwards.
@@ -117,7 +133,7 @@ class Coordinator(Generic[P, S]):
                 self._give_up_the_silent(now)
         self._stop_if_due(now, effects)
         if self.finished is None:
-            effects += self._triggering.due(now, self.newest.version, self._contributors)
+            effects += self._triggering.due(now, self.newest.version)
         return effects
 
     def _seen(self, device: Device, now: float) -> None:
@@ -128,7 +144,8 @@ class Coordinator(Generic[P, S]):
             self._triggering.forget(device.device_id)
         if reborn or device.state is not DeviceState.ALIVE:
             member.subscribed = False
-            self._rest(member, now)
+            self.versions.fall_silent(device.device_id)  # it may yet push what it has trained
+            member.rest(now)
 
     def _subscribed(
         self, member: Member, training: bool, now: float, effects: list[ev.Effect[P]]
@@ -161,7 +178,7 @@ class Coordinator(Generic[P, S]):
             member.enter(DevicePhase.TRAINING, now)
 
     def _refused(self, header: UpdateHeader, now: float) -> None:
-        self.updates_rejected += 1
+        self.state.updates_rejected += 1
         member = self.fleet.find(header.device_id)
         if member is not None and member.caller == header_caller(header):
             member.count_refused()
@@ -175,13 +192,9 @@ class Coordinator(Generic[P, S]):
             return
         member = self.fleet.admit(header_caller(header))
         outcome = self.doomed(header) or self._fold(update, effects)
-        self._ledger.settle(header.update_id, header.device_id, outcome)
+        self.state.settle(update, outcome)
         dense_bytes = self.rules.work.down_bytes
         member.count(outcome, header.train_loss, update.wire_bytes, dense_bytes)
-        if isinstance(outcome, Dropped):
-            self.updates_rejected += 1
-        else:
-            self.updates_accepted += 1
         effects.append(ev.Settled(header, outcome, first_time=True))
         self._rest(member, now)
 
@@ -209,29 +222,40 @@ class Coordinator(Generic[P, S]):
             )
         return None
 
+    def relive(self, past: Past[P]) -> list[ev.Effect[P]]:
+        """Live through what an earlier life left, before the first event; what it made, again.
+
+        Raises CorruptState when an update comes to something else than it came to then.
+        """
+        effects: list[ev.Effect[P]] = []
+        match past:
+            case Answered(update, outcome):
+                again = outcome if isinstance(outcome, Dropped) else self._fold(update, effects)
+                if again != outcome:
+                    raise CorruptState(
+                        f"update {update.header.update_id!r} came to {outcome}, and now comes to "
+                        f"{again}: the stored state was written under other rules"
+                    )
+                self.state.settle(update, outcome)
+                self.versions.release(update.header.device_id)
+                effects.append(ev.Settled(update.header, outcome, first_time=True))
+            case BaseHeld(device_id, version):
+                self.versions.hold(device_id, version)
+                self.versions.fall_silent(device_id)
+            case Ended(finished):
+                self.state.finished = finished
+        return effects
+
     def _fold(self, update: Update[P], effects: list[ev.Effect[P]]) -> Outcome:
         header = update.header
-        base = self.versions.get(header.base_version)
-        before = self.newest
-        step = self._strategy.step(before, self._memory, update, base)
-        self._memory = step.memory
-        if isinstance(step.outcome, Dropped):
-            return step.outcome
-        self._pending_ids.append(header.update_id)
-        self._contributors.add(header.device_id)
-        if header.refresh is not None:
+        folded = self.state.fold(self._strategy, update)
+        if header.refresh is not None and not isinstance(folded.outcome, Dropped):
             self._triggering.learn(header.device_id, header.refresh)
-        if isinstance(step.outcome, Applied):
-            self._made(step.after, effects)
-        return step.outcome
-
-    def _made(self, made: Global[P], effects: list[ev.Effect[P]]) -> None:
-        self.versions.add(made)
-        effects.append(ev.VersionMade(made, tuple(self._pending_ids)))
-        self._pending_ids.clear()
-        self._contributors.clear()
-        if made.version % self.rules.evaluate_every == 0:
-            effects.append(ev.Evaluate(made.version, made.model))
+        if folded.made is not None:
+            effects.append(ev.VersionMade(folded.made, folded.update_ids))
+            if folded.made.version % self.rules.evaluate_every == 0:
+                effects.append(ev.Evaluate(folded.made.version, folded.made.model))
+        return folded.outcome
 
     def _rest(self, member: Member, now: float) -> None:
         self.versions.release(member.device.device_id)
@@ -240,7 +264,8 @@ class Coordinator(Generic[P, S]):
     def _give_up_the_silent(self, now: float) -> None:
         for member in self.fleet.in_flight():
             if now >= member.timeout_at:
-                self._rest(member, now)
+                self.versions.fall_silent(member.device.device_id)
+                member.rest(now)
 
     def _stop_if_due(self, now: float, effects: list[ev.Effect[P]]) -> None:
         if self.finished is not None:
@@ -251,8 +276,8 @@ class Coordinator(Generic[P, S]):
         reason = self.rules.stop.reason(self.newest.version, evaluation, running_s)
         if reason is None:
             return
-        self.finished = Finished(reason)
-        effects.append(ev.TaskFinished(self.finished))
+        self.state.finished = Finished(reason)
+        effects.append(ev.TaskFinished(self.state.finished))
         if self._evaluated is None or self._evaluated[0] != self.newest.version:
             effects.append(ev.Evaluate(self.newest.version, self.newest.model))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from hocket.core.device import Caller, Device, DeviceState
@@ -89,7 +89,8 @@ class Member:
 class Fleet:
     """Every device that the registry has told of."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Mapping[DeviceId, DeviceStatus] | None = None) -> None:
+        self._earlier = earlier or {}  # what is known of devices from before
         self._members: dict[DeviceId, Member] = {}
         self._phases = ByPhase()
 
@@ -100,7 +101,8 @@ class Fleet:
         """Take in the registry's newest word on a device."""
         member = self._members.get(device.device_id)
         if member is None:
-            status = DeviceStatus(device.device_id, DevicePhase.AWAY, NO_VERSION)
+            status = self._earlier.get(device.device_id)
+            status = status or DeviceStatus(device.device_id, DevicePhase.AWAY, NO_VERSION)
             member = Member(device, status, now, last_triggered=now, phases=self._phases)
             self._members[device.device_id] = member
             self._phases.place(member, status.phase)

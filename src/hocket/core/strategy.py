@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 from hocket.core.ids import FIRST_VERSION, Version
 from hocket.core.update import Outcome, Update
@@ -29,6 +30,14 @@ class Step(Generic[P, S]):
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Memory(Generic[P]):
+    """What a rule remembers, fit for storage: JSON values, and tensors that nobody changes."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, P] = field(default_factory=dict)  # by a name of the rule's choice
+
+
 class Strategy(Protocol[P, S]):
     """An aggregation rule: a frozen dataclass whose fields are its hyperparameters.
 
@@ -49,5 +58,19 @@ class Strategy(Protocol[P, S]):
         """Fold one update in. `base` is the global model of `update.header.base_version`.
 
         Staleness limits other than the rule's own are checked before this is called.
+        """
+        ...
+
+    def keep(self, memory: S) -> Memory[P]:
+        """All of `memory`, so that `recall` gives it back bit for bit.
+
+        Tensors that `step` changes in place are copied; others are handed out as they are.
+        """
+        ...
+
+    def recall(self, kept: Memory[P], model: P) -> S:
+        """The memory that `keep` was given; `model` is the newest, for its shape.
+
+        Raises CorruptState when `kept` is not of this rule's making.
         """
         ...

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from hocket.core.chance import Stream, stream_seed
 from hocket.core.events import SendTrigger
@@ -12,6 +11,7 @@ from hocket.core.fleet import NO_VERSION, Fleet, Member
 from hocket.core.ids import DeviceId, Version
 from hocket.core.records import DevicePhase
 from hocket.core.scheduling import AnyPace, AnySelection, Candidate, Progress, Work, expected_s
+from hocket.core.state import TaskState
 from hocket.core.stop import Stop
 from hocket.core.terms import Trigger
 from hocket.core.update import RefreshReport
@@ -60,14 +60,16 @@ class CoordinatorRules:
 class Triggering:
     """Who is asked to train, and when."""
 
-    def __init__(self, rules: CoordinatorRules, fleet: Fleet, slots: SlotPolicy) -> None:
+    def __init__(
+        self, rules: CoordinatorRules, fleet: Fleet, slots: SlotPolicy, state: TaskState[Any, Any]
+    ) -> None:
         self.first_fired: float | None = None  # when the task's first trigger was sent
         self._rules = rules
         self._fleet = fleet
         self._slots = slots
         self._reported: set[DeviceId] = set()  # devices whose own Q-table has begun to learn
         self._last_fired: float | None = None
-        self._count = 0
+        self._state = state
 
     def learn(self, device_id: DeviceId, report: RefreshReport) -> None:
         """A merge at the reported slot gained so much."""
@@ -82,25 +84,23 @@ class Triggering:
         """When waiting alone makes a trigger due."""
         if not self._fleet.any_idle():
             return None
-        return self._rules.pace.next_deadline(self._progress(0.0, frozenset()))
+        return self._rules.pace.next_deadline(self._progress(0.0))
 
-    def due(
-        self, now: float, newest: Version, contributors: AbstractSet[DeviceId]
-    ) -> list[SendTrigger]:
-        """Triggers to send now. `contributors` have given to the version in the making."""
-        count = self._rules.pace.due(self._progress(now, contributors))
-        idle = self._candidates(now, contributors) if count > 0 else []  # the costly part last
+    def due(self, now: float, newest: Version) -> list[SendTrigger]:
+        """Triggers to send now."""
+        count = self._rules.pace.due(self._progress(now))
+        idle = self._candidates(now) if count > 0 else []  # the costly part last
         if not idle:
             return []
-        chance = Stream(self._rules.seed, "selection", self._count)
+        chance = Stream(self._rules.seed, "selection", self._state.triggers_sent)
         chosen = self._rules.selection.choose(idle, count, chance)
         self._last_fired = now
         if self.first_fired is None:
             self.first_fired = now
         return [self._send(device_id, now, newest) for device_id in chosen]
 
-    def _candidates(self, now: float, contributors: AbstractSet[DeviceId]) -> list[Candidate]:
-        barred = contributors if self._rules.pace.once_per_version else frozenset()
+    def _candidates(self, now: float) -> list[Candidate]:
+        barred = self._state.contributors if self._rules.pace.once_per_version else frozenset()
         return [
             self._candidate(member, now)
             for member in self._fleet.idle()
@@ -114,16 +114,17 @@ class Triggering:
 
     def _send(self, device_id: DeviceId, now: float, newest: Version) -> SendTrigger:
         member = self._fleet.member(device_id)
-        self._count += 1
+        self._state.triggers_sent += 1
         slot = 0
         if device_id not in self._reported:
-            slot = self._slots.propose(stream_seed(self._rules.seed, "slot", self._count))
+            slot = self._slots.propose(stream_seed(self._rules.seed, "slot", self._state.triggers_sent))
         timeout_s = self._rules.train_timeout_s
         member.last_triggered = now
         member.timeout_at = now + timeout_s
         member.enter(DevicePhase.TRAINING, now, NO_VERSION)
-        trigger = Trigger(f"{newest}-{self._count}", newest, slot, timeout_s)
+        trigger = Trigger(f"{newest}-{self._state.triggers_sent}", newest, slot, timeout_s)
         return SendTrigger(member.caller, trigger)
 
-    def _progress(self, now: float, contributors: AbstractSet[DeviceId]) -> Progress:
-        return Progress(now, self._last_fired, len(self._fleet.in_flight()), len(contributors))
+    def _progress(self, now: float) -> Progress:
+        in_flight, given = len(self._fleet.in_flight()), len(self._state.contributors)
+        return Progress(now, self._last_fired, in_flight, given)

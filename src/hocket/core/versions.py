@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Generic, Protocol, TypeVar
 
 from hocket.core.ids import DeviceId, Version
 from hocket.core.strategy import Global
@@ -10,16 +11,48 @@ from hocket.errors import UnknownVersion
 
 P = TypeVar("P")
 
+IN_MEMORY = 8
+"""Bases kept in main memory besides the newest, unless told otherwise."""
+
+
+class Shelf(Protocol[P]):
+    """Where bases wait that main memory has no room for."""
+
+    def put(self, version: Version, model: P) -> P:
+        """The same values, held elsewhere: in a file that is mapped into memory, for one."""
+        ...
+
+    def drop(self, version: Version) -> None:
+        """Nobody can ask for this one any more; it need not have been put there."""
+        ...
+
 
 class Versions(Generic[P]):
-    """Memory follows the number of distinct bases in flight, never the number of devices."""
+    """Memory follows the number of distinct bases in flight, never the number of devices.
 
-    def __init__(self, first: Global[P], staleness_limit: int) -> None:
+    A base is kept while a device holds it. A holder that falls silent keeps its hold, since it may
+    come back with an update yet, until its base is staler than the limit; but its base goes to
+    the shelf, and so do the oldest of more than `in_memory` others. Bases move in `add` only, so
+    that whoever calls it knows where the time goes.
+    """
+
+    def __init__(
+        self,
+        first: Global[P],
+        staleness_limit: int,
+        *,
+        shelf: Shelf[P] | None = None,
+        in_memory: int = IN_MEMORY,
+    ) -> None:
         self._newest = first
         self._models: dict[Version, P] = {first.version: first.model}
         self._held_by: dict[DeviceId, Version] = {}
         self._holders: dict[Version, int] = {}
+        self._silent: set[DeviceId] = set()  # holders that may never come back
+        self._shelved: set[Version] = set()
         self._limit = staleness_limit
+        self._shelf = shelf
+        self._in_memory = in_memory
 
     @property
     def newest(self) -> Global[P]:
@@ -30,6 +63,29 @@ class Versions(Generic[P]):
     def retained(self) -> tuple[Version, ...]:
         """Versions that can be handed out, oldest first."""
         return tuple(sorted(self._models))
+
+    @property
+    def oldest(self) -> Version:
+        """The oldest version that can be handed out."""
+        return min(self._models)
+
+    @property
+    def bases(self) -> dict[Version, P]:
+        """What is retained besides the newest."""
+        return {v: model for v, model in self._models.items() if v != self._newest.version}
+
+    @property
+    def holds(self) -> dict[DeviceId, Version]:
+        """The base of each device that holds one which is still retained."""
+        return {d: version for d, version in self._held_by.items() if version in self._models}
+
+    def restore(self, bases: Mapping[Version, P], holds: Mapping[DeviceId, Version]) -> None:
+        """Take back the bases of an earlier life; nobody has been heard of since."""
+        for version, model in bases.items():
+            self._models[version] = self._shelve(version, model)
+        for device_id, version in holds.items():
+            self.hold(device_id, version)
+            self.fall_silent(device_id)
 
     def get(self, version: Version) -> P:
         """A retained model; raises UnknownVersion for any other."""
@@ -48,11 +104,14 @@ class Versions(Generic[P]):
         self._models[newest.version] = newest.model
         self._drop_unless_needed(previous)
         for version in [v for v in self._models if newest.version - v > self._limit]:
-            del self._models[version]
+            self._drop(version)
+        for version in self._to_shelve():
+            self._models[version] = self._shelve(version, self._models[version])
 
     def hold(self, device_id: DeviceId, version: Version) -> None:
         """Keep `version` until the device releases it or holds another; it must be retained."""
         self.get(version)
+        self._silent.discard(device_id)
         if self._held_by.get(device_id) == version:
             return
         self.release(device_id)
@@ -61,6 +120,7 @@ class Versions(Generic[P]):
 
     def release(self, device_id: DeviceId) -> None:
         """The device needs its base no more."""
+        self._silent.discard(device_id)
         version = self._held_by.pop(device_id, None)
         if version is None:
             return
@@ -69,6 +129,32 @@ class Versions(Generic[P]):
             del self._holders[version]
             self._drop_unless_needed(version)
 
+    def fall_silent(self, device_id: DeviceId) -> None:
+        """The device may be gone for good; its base need not stay in main memory."""
+        if device_id in self._held_by:
+            self._silent.add(device_id)
+
+    def _to_shelve(self) -> Iterable[Version]:
+        """Bases that only silent devices hold, and the oldest beyond `in_memory`."""
+        awake = {v for d, v in self._held_by.items() if d not in self._silent}
+        loose = [v for v in sorted(self._models) if v not in self._shelved]
+        loose.remove(self._newest.version)
+        kept = [v for v in loose if v in awake]
+        kept = kept[max(0, len(kept) - self._in_memory) :]
+        return [v for v in loose if v not in kept]
+
+    def _shelve(self, version: Version, model: P) -> P:
+        if self._shelf is None:
+            return model
+        self._shelved.add(version)
+        return self._shelf.put(version, model)
+
     def _drop_unless_needed(self, version: Version) -> None:
         if version != self._newest.version and version not in self._holders:
-            self._models.pop(version, None)
+            self._drop(version)
+
+    def _drop(self, version: Version) -> None:
+        self._models.pop(version, None)
+        if version in self._shelved and self._shelf is not None:
+            self._shelved.discard(version)
+            self._shelf.drop(version)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 
 from hocket.errors import HocketError
+from hocket.hosting import failpoint
 from hocket.hosting.parent import end_with_parent
 from hocket.hosting.settings import WrongSettings
 
@@ -22,6 +24,8 @@ def run_command(command: str, help_text: Callable[[], str], work: Callable[[], N
         return 2
     end_with_parent()
     try:
+        if setting := os.environ.get(failpoint.VARIABLE):
+            failpoint.arm(setting)
         work()
     except WrongSettings as error:
         sys.stderr.write(f"{command}: {error}\n")

@@ -39,12 +39,15 @@ STATUS: Final[Mapping[type[HocketError], StatusCode]] = {
     errors.UnknownDevice: StatusCode.FAILED_PRECONDITION,
     errors.StaleIncarnation: StatusCode.ABORTED,
     errors.Overloaded: StatusCode.RESOURCE_EXHAUSTED,
+    errors.StorageFull: StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: StatusCode.UNAVAILABLE,
     errors.NotFound: StatusCode.NOT_FOUND,
     errors.InvalidRequest: StatusCode.INVALID_ARGUMENT,
     errors.TaskError: StatusCode.FAILED_PRECONDITION,
     errors.ModelError: StatusCode.FAILED_PRECONDITION,
     errors.DataError: StatusCode.FAILED_PRECONDITION,
+    errors.StorageFailed: StatusCode.DATA_LOSS,
+    errors.CorruptState: StatusCode.DATA_LOSS,
     errors.StartupError: StatusCode.FAILED_PRECONDITION,
 }
 BY_REASON: Final[Mapping[str, type[HocketError]]] = {kind.reason: kind for kind in STATUS}

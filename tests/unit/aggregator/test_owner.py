@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 import xxhash
-from hocket_aggregator.owner import Owner, Turn
+from hocket_aggregator.owner import Core, Owner, Turn
 from support.aggregating import until
 from support.clock import ManualClock
 from support.scalar import WORK, caller, device
@@ -24,7 +24,7 @@ from hocket.core.events import DeviceSeen, Pushed, SendTrigger, Settled, Subscri
 from hocket.core.ids import Version
 from hocket.core.scheduling import Concurrent, Periodic, Uniform
 from hocket.core.stop import Stop
-from hocket.core.strategy import Global, Step
+from hocket.core.strategy import Global, Memory, Step
 from hocket.core.triggering import CoordinatorRules
 from hocket.core.update import Applied, Update
 from hocket.errors import Unavailable, UnknownDevice
@@ -58,6 +58,12 @@ class Held:
         made = Global(now.model + update.delta, Version(now.version + 1))
         return Step(made, memory, Applied(made.version, 1.0, 0))
 
+    def keep(self, memory: None) -> Memory[Tensor]:  # noqa: ARG002 -- the protocol's
+        return Memory()
+
+    def recall(self, kept: Memory[Tensor], model: Tensor) -> None:
+        """It remembers nothing."""
+
 
 def pushed(name: str, base: int = 1) -> Pushed[Tensor]:
     of_floats = scalar_update(name, base)
@@ -72,7 +78,7 @@ async def owning(
         pace=pace or Concurrent(1), selection=Uniform(), work=WORK, stop=stop or Stop()
     )
     clock, turns = ManualClock(), list[Turn]()
-    core = Coordinator(rules, rule, Global(torch.zeros(2)))
+    core: Core = Coordinator.begin(rules, rule, Global(torch.zeros(2)))
     owner = Owner(core, clock, [turns.append])
     running = asyncio.ensure_future(owner.run())
     for name in "ab":

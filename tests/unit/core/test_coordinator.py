@@ -80,7 +80,7 @@ def test_the_same_update_id_gets_the_first_answer_and_changes_nothing() -> None:
     two = next(e for e in again if isinstance(e, Settled))
     assert (one.outcome, one.first_time, two.first_time) == (two.outcome, True, False)
     assert c.newest.version == 2
-    assert c.updates_accepted == 1
+    assert c.state.updates_accepted == 1
 
 
 def test_another_devices_update_id_is_refused() -> None:
@@ -134,7 +134,7 @@ def test_an_update_at_the_limit_counts_and_one_beyond_it_is_dropped() -> None:
     assert (outcome.reason, outcome.tau) == (DropReason.TOO_STALE, 3)
     assert "train anew" in outcome.message
     assert c.newest is before
-    assert c.updates_rejected == 1
+    assert c.state.updates_rejected == 1
 
 
 def test_bases_are_kept_while_somebody_trains_on_them_and_no_longer() -> None:
@@ -149,8 +149,8 @@ def test_bases_are_kept_while_somebody_trains_on_them_and_no_longer() -> None:
     assert list(c.versions.retained) == [22]
 
 
-def test_a_silent_device_is_given_up_and_its_base_forgotten() -> None:
-    c = coordinator(train_timeout_s=60)
+def test_a_silent_device_is_given_up_and_its_base_kept_until_it_is_too_stale() -> None:
+    c = coordinator(train_timeout_s=60, staleness_limit=2)
     enlist(c, "a", "b")
     take(c, "a")
     c.handle(Pushed(update("b", take(c, "b"))), 1.0)
@@ -158,8 +158,12 @@ def test_a_silent_device_is_given_up_and_its_base_forgotten() -> None:
     assert c.next_deadline() == 60.0
     c.handle(Unsubscribed(caller("a")), 59.0)
     c.handle(Tick(), 60.0)
-    assert list(c.versions.retained) == [2]
     assert c.fleet.member(caller("a").device_id).status.phase is DevicePhase.AWAY
+    assert list(c.versions.retained) == [1, 2]
+    for _ in range(2):
+        newest = take(c, "b")
+        c.handle(Pushed(update("b", newest, update_id=f"b{newest}")), 61.0)
+    assert list(c.versions.retained) == [4]
 
 
 def test_periodic_triggers_so_many_idle_devices_each_period() -> None:
@@ -236,7 +240,7 @@ def test_an_unsound_update_is_counted_and_frees_the_device() -> None:
     c.handle(PushStarted(update("a", 1).header), 1.0)
     again = c.handle(Refused(update("a", 1).header), 2.0)
     assert triggered(again) == ["a"]
-    assert c.updates_rejected == 1
+    assert c.state.updates_rejected == 1
     assert c.statuses(2.0)[0].updates_rejected == 1
 
 
