@@ -7,7 +7,7 @@ MANIFESTS := pyproject.toml constraints.txt $(wildcard services/*/pyproject.toml
 PROTOS := $(wildcard protos/hocket/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help sync demo up test unit check format protos protos-check e2e clean
+.PHONY: help sync demo up bench test unit check format protos protos-check e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: sync ## six unequal devices train one model over real gRPC, with a report 
 
 up: sync ## the same services, yours to keep; Ctrl-C stops them
 	@$(BIN)/hocket up
+
+bench: sync ## how fast updates are taken in, beside what wire and disk could carry (ten minutes)
+	@$(BIN)/hocket bench ingest
 
 test: sync ## the whole suite
 	@$(BIN)/python -m pytest -q

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from typing import Any, get_args
 
@@ -14,18 +15,19 @@ from pydantic import TypeAdapter
 from support.strategies import Arrival, Server, bits, push, server, vector
 
 from hocket.core.ids import Version
-from hocket.core.strategy import Global
+from hocket.core.strategy import Global, Memory
 from hocket.core.update import Applied, Buffered, Dropped, DropReason
-from hocket.errors import TaskError
+from hocket.errors import CorruptState, TaskError
 from hocket.learn.strategies import AnyStrategy, FedASMU, FedAsync, FedAvg, FedBuff
 
-RULES = [
+RULES: list[Any] = [
     FedAsync(),
     FedAsync(staleness="hinge", hinge_delay=1),
     FedBuff(goal=3),
     FedAvg(cohort=3),
     FedASMU(),
     FedASMU(rule="gated", normalise=False, sigma0=0.5),
+    FedASMU(memory="sketch", sketch_size=3),
 ]
 every_rule = pytest.mark.parametrize(
     "rule", RULES, ids=lambda rule: f"{rule.kind}{RULES.index(rule)}"
@@ -178,6 +180,152 @@ def test_memory_survives_a_restart_after_each_update(
     assert bits(straight.now.model) == bits(restarted.now.model)
 
 
+def through_storage(kept: Memory[torch.Tensor]) -> Memory[torch.Tensor]:
+    """What comes back from a disk: other objects of equal bits, which nobody may write to."""
+    tensors = {name: torch.from_numpy(t.numpy().copy()) for name, t in kept.tensors.items()}
+    return Memory(json.loads(json.dumps(kept.facts, allow_nan=False)), tensors)
+
+
+def frozen(kept: Memory[torch.Tensor]) -> tuple[str, dict[str, bytes]]:
+    facts = json.dumps(kept.facts, sort_keys=True)
+    return facts, {name: bits(value) for name, value in kept.tensors.items()}
+
+
+MASKS = (None, vector(1, 0, 1, 1), vector(1, 1, 1, 1), vector(0, 0, 1, 0))
+
+
+def mixed(arrivals: list[Arrival], aggregator: Server, start: int) -> list[Any]:
+    """Have whole and partial updates folded in, in turn."""
+    outcomes = []
+    for number, each in enumerate(arrivals, start):
+        update = each.at(aggregator.now, held=MASKS[number % len(MASKS)], examples=1 + number % 3)
+        if update.held is not None:
+            update.delta.mul_(update.held)
+        outcomes.append(aggregator.take(update))
+    return outcomes
+
+
+@every_rule
+@given(before=history, after=history)
+@settings(max_examples=30)
+def test_memory_that_was_kept_goes_on_bit_for_bit(
+    rule: Any, before: list[Arrival], after: list[Arrival]
+) -> None:
+    straight, resumed = server(rule, 1.0, -2.0, 0.5, 0.0), server(rule, 1.0, -2.0, 0.5, 0.0)
+    assert mixed(before, straight, 0) == mixed(before, resumed, 0)
+    kept = rule.keep(resumed.memory)
+    as_kept = frozen(kept)
+    stored = through_storage(kept)
+    resumed.memory = rule.recall(stored, resumed.now.model)
+    assert mixed(after, straight, len(before)) == mixed(after, resumed, len(before))
+    assert bits(straight.now.model) == bits(resumed.now.model)
+    assert frozen(rule.keep(straight.memory)) == frozen(rule.keep(resumed.memory))
+    assert frozen(stored) == as_kept  # going on did not write to what was stored
+
+
+@every_rule
+@given(before=history, after=history)
+@quick
+def test_what_was_kept_stays_as_it_was(
+    rule: Any, before: list[Arrival], after: list[Arrival]
+) -> None:
+    aggregator = server(rule, 1.0, -2.0, 0.5, 0.0)
+    mixed(before, aggregator, 0)
+    kept = rule.keep(aggregator.memory)
+    as_kept = frozen(kept)
+    mixed(after, aggregator, len(before))
+    assert frozen(kept) == as_kept
+
+
+@pytest.mark.parametrize(("rule", "tensors"), [(FedBuff(goal=3), 1), (FedAvg(cohort=3), 2)])
+def test_a_half_full_buffer_is_kept_and_an_empty_one_takes_no_room(rule: Any, tensors: int) -> None:
+    aggregator = server(rule, 1.0, 2.0)
+    assert rule.keep(aggregator.memory).tensors == {}
+    for device in "abc":
+        aggregator.take(push(vector(1, 0), device=device, held=vector(1, 0)))
+        expected = 0 if device == "c" else tensors
+        assert len(rule.keep(aggregator.memory).tensors) == expected
+
+
+def test_contributions_are_handed_out_as_they_are() -> None:
+    aggregator = server(FedASMU(), 1.0, 2.0)
+    aggregator.take(push(vector(1, 1)))
+    kept = aggregator.rule.keep(aggregator.memory)
+    assert kept.tensors["moved/a"] is aggregator.memory["a"].last.moved
+    again = aggregator.rule.recall(kept, aggregator.now.model)
+    assert again["a"].last.moved is kept.tensors["moved/a"]
+
+
+def some_memory(rule: Any, *values: float) -> Memory[torch.Tensor]:
+    aggregator = server(rule, *values)
+    for device in "ab":
+        aggregator.take(push(vector(*([1.0] * len(values))), base=1, device=device))
+    kept: Memory[torch.Tensor] = rule.keep(aggregator.memory)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("rule", "other"),
+    [
+        (rule, other)
+        for rule in RULES
+        for other in RULES
+        if (rule.kind, getattr(rule, "memory", "")) != (other.kind, getattr(other, "memory", ""))
+    ],
+    ids=lambda rule: f"{rule.kind}{RULES.index(rule)}",
+)
+def test_another_rules_memory_is_refused(rule: Any, other: Any) -> None:
+    with pytest.raises(CorruptState, match="begin anew"):
+        rule.recall(some_memory(other, 1.0, 2.0), vector(1.0, 2.0))
+
+
+@pytest.mark.parametrize("rule", RULES[2:], ids=lambda rule: f"{rule.kind}{RULES.index(rule)}")
+@pytest.mark.parametrize("harm", ["shape", "dtype", "missing", "extra", "fact", "no fact"])
+def test_damaged_memory_is_refused(rule: Any, harm: str) -> None:
+    kept = some_memory(rule, 1.0, 2.0)
+    facts, tensors = dict(kept.facts), dict(kept.tensors)
+    first = min(tensors)
+    name = next(name for name in ("fill", "examples", "devices") if name in facts)
+    match harm:
+        case "shape":
+            tensors[first] = torch.zeros(9, dtype=tensors[first].dtype)
+        case "dtype":
+            tensors[first] = tensors[first].to(torch.float16)
+        case "missing":
+            del tensors[first]
+        case "extra":
+            tensors["more"] = vector(1.0)
+        case "fact":
+            facts[name] = -1
+        case "no fact":
+            del facts[name]
+    with pytest.raises(CorruptState):
+        rule.recall(Memory(facts, tensors), vector(1.0, 2.0))
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=5,
+)
+
+
+@every_rule
+@given(data=st.data())
+@settings(max_examples=60)
+def test_any_facts_give_memory_or_corrupt_state(rule: Any, data: st.DataObject) -> None:
+    kept = some_memory(rule, 1.0, 2.0)
+    facts = dict(kept.facts)
+    facts[data.draw(st.sampled_from(sorted(facts)))] = data.draw(anything)
+    try:
+        memory = rule.recall(Memory(facts, kept.tensors), vector(1.0, 2.0))
+    except CorruptState:
+        return
+    now = Global(vector(1.0, 2.0), Version(4))
+    update = push(vector(1.0, 1.0), base=4, device="c")
+    assert isinstance(rule.step(now, memory, update, now.model).outcome, Applied | Buffered)
+
+
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
@@ -238,6 +386,8 @@ def test_a_task_file_names_the_rule(settings: dict[str, Any], rule: Any) -> None
         (lambda: FedASMU(eta_iota=-1.0), "fedasmu.eta_iota"),
         (lambda: FedASMU(staleness_limit=0), "fedasmu.staleness_limit"),
         (lambda: FedASMU(rule="neither"), "fedasmu.rule"),  # type: ignore[arg-type]
+        (lambda: FedASMU(memory="none"), "fedasmu.memory"),  # type: ignore[arg-type]
+        (lambda: FedASMU(sketch_size=0), "fedasmu.sketch_size"),
     ],
 )
 def test_a_wrong_value_is_named(make: Any, field: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from hocket_aggregator.aggregator import Limits
+from hocket_aggregator.digest import digest_of
+from hocket_aggregator.keeper import Retention
 from hocket_aggregator.reader import (
     read_lineage,
     read_model,
@@ -20,7 +23,9 @@ from safetensors.torch import load_file
 from structlog.testing import capture_logs
 from support.aggregating import CNN, aggregating, fill, header, pulled
 from support.clock import ManualClock
+from torch import Tensor
 
+from hocket.core.manifest import Manifest
 from hocket.core.records import DevicePhase
 from hocket.core.stop import Stop
 from hocket.core.update import Applied
@@ -49,15 +54,16 @@ async def test_a_restart_goes_on_with_the_same_bits(tmp_path: Path) -> None:
         assert versions == [4, 3, 2, 1]
 
 
-async def test_a_crash_goes_back_to_the_newest_snapshot(tmp_path: Path) -> None:
-    """Versions 2 and 3 were recorded, but only version 1's values were kept."""
-    async with aggregating(tmp_path) as running:
+async def test_without_a_journal_a_crash_goes_back_to_the_newest_snapshot(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    async with aggregating(tmp_path / "live", durable=False) as running:
         digest = await running.digest()
         await running.push_from("a", 1)
         await running.push_from("b", 2)
-    (tmp_path / "versions" / "3.safetensors").unlink()
+        assert [v.version async for v in running.client.list_versions()] == [3, 2, 1]
+        shutil.copytree(tmp_path / "live", copy)  # what a kill would leave
     with capture_logs() as logs:
-        async with aggregating(tmp_path) as running:
+        async with aggregating(copy) as running:
             assert (await running.status()).version == 1
             assert await running.digest() == digest
             assert [v.version async for v in running.client.list_versions()] == [1]
@@ -66,18 +72,22 @@ async def test_a_crash_goes_back_to_the_newest_snapshot(tmp_path: Path) -> None:
     assert (removed["versions"], removed["updates"]) == (2, 2)
 
 
-async def test_a_damaged_snapshot_is_passed_over(tmp_path: Path) -> None:
+async def test_a_damaged_snapshot_is_passed_over_and_made_up_for(tmp_path: Path) -> None:
     async with aggregating(tmp_path) as running:
         await running.push_from("a", 1)
+        digest = await running.digest()
     newest = tmp_path / "versions" / "2.safetensors"
     content = bytearray(newest.read_bytes())
     content[-1] ^= 1
     newest.write_bytes(content)
     with capture_logs() as logs:
         async with aggregating(tmp_path) as running:
-            assert (await running.status()).version == 1
+            status = await running.status()
+            assert (status.version, status.digest) == (2, digest)
     assert any(entry["event"] == "snapshot_damaged" for entry in logs)
-    assert newest.with_suffix(".damaged").exists()
+    assert digest_of(torch.cat([t.reshape(-1) for t in _in_order(newest, running.manifest)])) == (
+        digest
+    )
 
 
 async def test_another_models_folder_is_refused(tmp_path: Path) -> None:
@@ -118,7 +128,7 @@ async def test_room_for_less_than_one_update_is_refused(tmp_path: Path) -> None:
 
 async def test_snapshots_hold_named_tensors_and_only_the_newest_stay(tmp_path: Path) -> None:
     clock = ManualClock()
-    limits = Limits(snapshot_every_s=5.0, snapshots_kept=2)
+    limits = Limits(retention=Retention(every_s=5.0, kept=2))
     async with aggregating(tmp_path, clock=clock, limits=limits) as running:
         for base in range(1, 4):
             await running.push_from("a", base)
@@ -126,14 +136,15 @@ async def test_snapshots_hold_named_tensors_and_only_the_newest_stay(tmp_path: P
             version = base + 1
             async for _ in running.client.get_lineage():
                 pass  # a read of the records gives the snapshot's thread time to begin
-            await running.aggregator.keeper.save(running.aggregator.core.newest)
+            await running.aggregator.keeper.save(running.aggregator.core, await running.digest())
             assert snapshot_versions(tmp_path)[0] == version
         model = running.aggregator.core.newest.model
         tensors = load_file(read_model(tmp_path))
         expected = views(model, running.manifest)
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
-    assert snapshot_versions(tmp_path) == [4, 3]
+    # The newest two, and the first: from it every version can still be rebuilt.
+    assert snapshot_versions(tmp_path) == [4, 3, 1]
 
 
 async def test_a_reader_finds_everything_when_the_aggregator_has_stopped(tmp_path: Path) -> None:
@@ -175,3 +186,8 @@ def test_reading_does_not_import_torch() -> None:
         [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=False
     )
     assert done.returncode == 0
+
+
+def _in_order(file: Path, manifest: Manifest) -> list[Tensor]:
+    tensors = load_file(file)
+    return [tensors[spec.name] for spec in manifest.tensors]

@@ -4,148 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from hocket_device.__main__ import compose
-from hocket_device.agent import Agent
-from hocket_device.settings import Settings
 from safetensors.torch import load_file
-from support.clock import ManualClock
-from support.fake_aggregator import FakeAggregator, TakenUpdate
-from support.registry import serving_registry
-from support.serving import serving
+from support.fake_aggregator import TakenUpdate
+from support.site import DIGITS, LEASE_S, LIMIT_S, WIDE, aggregator, kept, site, until
 
-from hocket.core.device import Caller, Device, DeviceState
+from hocket.core.device import Caller, DeviceState
 from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.payload import CodecId
-from hocket.core.terms import EncodingTerms, RefreshTerms, TaskTerms, TrainingTerms
+from hocket.core.terms import EncodingTerms, TrainingTerms
 from hocket.core.update import Dropped, DropReason
 from hocket.errors import ModelError, StaleIncarnation, TaskError, UnknownVersion
 from hocket.learn.codecs.payload import SMALL_TENSOR
-from hocket.learn.flat import flatten, manifest_of
-from hocket.learn.submodels.graph import channel_graph
+from hocket.learn.flat import manifest_of
 from hocket.learn.training import evaluate
-from hocket.rpc.aggregator_client import AggregatorClient
-from hocket.rpc.channel import open_channel
-from hocket.rpc.registry_client import RegistryClient
 from hocket.rpc.server import aggregator_service, bind, build_server
-from hocket.task import Task, default_task, load_task
-
-LIMIT_S = 20.0  # a test that waits for longer has failed
-LEASE_S = 15.0
-DIGITS = default_task()
-WIDE = """
-[model]
-function = "hocket.learn.models:mlp"
-arguments = { inputs = 64, classes = 10, hidden = [1800, 110] }
-[data]
-kind = "digits"
-"""
-
-
-def aggregator(task: Task = DIGITS, **terms: Any) -> FakeAggregator:
-    model = task.build_model()
-    manifest = manifest_of(model)
-    usual = TaskTerms(
-        name=task.name,
-        manifest=manifest,
-        training=TrainingTerms(local_epochs=2, batch_size=16, learning_rate=0.01),
-        encoding=EncodingTerms(CodecId.INT8),
-        refresh=RefreshTerms(enabled=True),
-        dropout_rows=(),  # a choice by the processor's load, which is no test's to know
-        seed=1,
-        max_update_bytes=2 * manifest.dense_bytes,
-        chunk_bytes=512 * 1024,
-        staleness_limit=99,
-    )
-    told = replace(usual, **terms)
-    return FakeAggregator(  # type: ignore[abstract] # devices make no other calls
-        told, flatten(model), channel_graph(model)
-    )
-
-
-@dataclass
-class Site:
-    """One test's registry, aggregator and devices."""
-
-    fake: FakeAggregator
-    registry: RegistryClient
-    registry_address: str
-    aggregator_address: str
-    clock: ManualClock  # the registry's
-    folder: Path
-
-    @asynccontextmanager
-    async def agent(self, **settings: Any) -> AsyncIterator[Agent]:
-        """A device that can be run."""
-        usual: dict[str, Any] = {
-            "registry": self.registry_address,
-            "aggregator": self.aggregator_address,
-            "device_id": "d1",
-            "shards": 20,
-            "state_dir": self.folder / "d1",
-        }
-        chosen = Settings(**usual | settings)
-        async with (
-            open_channel(chosen.registry) as to_registry,
-            open_channel(chosen.aggregator) as to_aggregator,
-        ):
-            with ThreadPoolExecutor(1) as thread:
-                yield compose(
-                    chosen,
-                    RegistryClient(to_registry),
-                    AggregatorClient(to_aggregator),
-                    thread,
-                    chance=lambda: 0.02,
-                )
-
-    @asynccontextmanager
-    async def device(self, **settings: Any) -> AsyncIterator[Agent]:
-        """A device at work for the length of the block."""
-        stop = asyncio.Event()
-        async with (
-            asyncio.timeout(LIMIT_S),
-            self.agent(**settings) as agent,
-            asyncio.TaskGroup() as group,
-        ):
-            group.create_task(agent.run(stop))
-            yield agent
-            stop.set()
-
-    async def record(self, device_id: str = "d1") -> Device:
-        """What the registry knows of a device."""
-        [device] = [d async for d in self.registry.list_devices() if d.device_id == device_id]
-        return device
-
-    async def once(self, holds: Callable[[Device], bool], device_id: str = "d1") -> Device:
-        """The registry's record of a device, as soon as something holds for it."""
-        async for devices, _ in self.registry.watch():
-            for device in devices:
-                if device.device_id == device_id and holds(device):
-                    return device
-        raise AssertionError("the registry ended the watch")
-
-
-@asynccontextmanager
-async def site(
-    folder: Path, fake: FakeAggregator | None = None, heartbeat_s: float = 0.05
-) -> AsyncIterator[Site]:
-    fake = fake or aggregator()
-    clock = ManualClock()
-    async with AsyncExitStack() as stack:
-        registry = await stack.enter_async_context(
-            serving_registry(folder / "registry", clock, lease_s=LEASE_S, heartbeat_s=heartbeat_s)
-        )
-        address = await stack.enter_async_context(serving(aggregator_service(fake)))
-        channel = await stack.enter_async_context(open_channel(registry))
-        yield Site(fake, RegistryClient(channel), registry, address, clock, folder)
+from hocket.task import load_task
 
 
 async def test_a_device_joins_trains_and_pushes_a_sound_update(tmp_path: Path) -> None:
@@ -335,18 +213,16 @@ async def test_what_an_unused_update_carried_is_kept_for_the_next_one(
         fake.outcome = Dropped(DropReason.TOO_STALE, "pull anew", 100)
     else:
         fake.refuse_push = UnknownVersion("version 1 is not retained; pull anew")
-    async with site(tmp_path, fake) as s, s.device() as agent:
+    async with site(tmp_path, fake) as s, s.device():
         s.fake.trigger()
-        await s.once(lambda d: d.link_to().transfers > 0)
-        while not (tmp_path / "d1" / "residual.safetensors").exists():  # noqa: ASYNC110 -- a file
-            await asyncio.sleep(0)
-        s.fake.finish()
-        tally = agent.state.tally
-    kept = json.loads((tmp_path / "d1" / "device.json").read_text())
-    assert kept["tally"][f"updates_{how}"] == getattr(tally, f"updates_{how}") == 1
-    assert kept["tally"]["updates_accepted"] == 0
+        folder = tmp_path / "d1"
+        await until((folder / "device.json").exists)
+        await until(lambda: bool(kept(folder)["tally"][f"updates_{how}"]))
+    assert kept(folder)["tally"][f"updates_{how}"] == 1
+    assert kept(folder)["tally"]["updates_accepted"] == 0
     # Small tensors are always sent whole, so only what was put back can be left of them.
-    residual = load_file(tmp_path / "d1" / "residual.safetensors")["residual"]
+    [file] = (tmp_path / "d1").glob("residual-*.safetensors")
+    residual = load_file(file)["residual"]
     manifest = fake.terms.manifest
     assert manifest.tensors[-1].size < SMALL_TENSOR
     assert residual[manifest.offsets[-1] :].any()
@@ -427,8 +303,8 @@ async def test_a_restarted_device_goes_on_where_it_was(tmp_path: Path) -> None:
                 updates.append(await s.fake.taken.get())
                 s.fake.finish()
                 await running
-    kept = json.loads((tmp_path / "d1" / "device.json").read_text())
-    assert kept["participant"]["trainings"] == 2
-    assert kept["tally"]["updates_accepted"] == 2
-    assert kept["tally"]["bytes_up"] == sum(update.wire_bytes for update in updates)
+    state = kept(tmp_path / "d1")
+    assert state["participant"]["trainings"] == 2
+    assert state["tally"]["updates_accepted"] == 2
+    assert state["tally"]["bytes_up"] == sum(update.wire_bytes for update in updates)
     assert not torch.equal(updates[0].delta, updates[1].delta)  # the second training, not the first

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from hocket_aggregator.aggregator import Aggregator, Limits, Surroundings, open_aggregator
+from hocket_aggregator.keeper import Retention
 from hocket_aggregator.roster import Registry
 from hocket_aggregator.setup import Setup, set_up
 from support.clock import ManualClock
@@ -41,7 +42,7 @@ from hocket.v1 import aggregator_pb2_grpc as pb_grpc
 MLP = ModelRef("hocket.learn.models:mlp", {"inputs": 64, "classes": 10, "hidden": [12]})
 CNN = ModelRef("hocket.learn.models:digits_cnn", {})
 WIDE = ModelRef("hocket.learn.models:mlp", {"inputs": 64, "classes": 10, "hidden": [1024, 1100]})
-LIMITS = Limits(snapshot_every_s=1e9)
+LIMITS = Limits(retention=Retention(every_s=1e9))
 
 TASK = Task(
     model=MLP,
@@ -134,12 +135,13 @@ async def aggregating(
     limits: Limits = LIMITS,
     devices: str = "abcd",
     task_limits: TaskLimits | None = None,
+    durable: bool = True,
     **of_task: Any,
 ) -> AsyncIterator[Running]:
     """An aggregator that knows some devices, for the length of the block; it ends cleanly."""
     setup = set_up(replace(TASK, limits=task_limits or TaskLimits(), **of_task))
     clock = clock or ManualClock()
-    around = Surroundings(data_dir, clock, lambda: 0.5, registry, limits)
+    around = Surroundings(data_dir, clock, lambda: 0.5, registry, limits, durable=durable)
     async with AsyncExitStack() as stack:
         aggregator = await stack.enter_async_context(open_aggregator(setup, around))
         await stack.enter_async_context(_in_background(aggregator))

@@ -48,9 +48,12 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     outcome: Outcome = field(default_factory=lambda: Applied(Version(2), 0.5, 0))
     refuse_push: Exception | None = None  # of the next push
     cut_push_at: int = 0  # end the next push once this many bytes have come
+    stall_push_at: int = 0  # read no more of the next push once this many bytes have come
     known: set[Caller] = field(default_factory=set)  # empty: anyone
     pulls: list[pb.PullModelRequest] = field(default_factory=list)
     hold_push: asyncio.Event | None = None  # wait for it before settling
+    hold_answer: asyncio.Event | None = None  # wait for it after settling
+    hold_fresh: asyncio.Event | None = None  # wait for it before answering a pull in mid-training
     arrived: asyncio.Queue[str] = field(default_factory=asyncio.Queue)  # update_ids of headers
     push_ids: list[str] = field(default_factory=list)  # of each attempt
     resumed_at: list[int] = field(default_factory=list)
@@ -87,6 +90,8 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     ) -> AsyncIterator[pb.PullModelResponse]:
         self._admit(convert.caller_from_pb(request.caller))
         self.pulls.append(request)
+        if self.hold_fresh is not None and not request.for_training:
+            await self.hold_fresh.wait()
         if request.only_if_newer_than >= self.version:
             unchanged = pb.PullModelResponse.Unchanged(version=self.version)
             yield pb.PullModelResponse(unchanged=unchanged)
@@ -120,12 +125,17 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             yield pb.PushUpdateResponse(resume_offset=partial.received)
             async for request in requests:
                 partial.add(request.chunk)
+                if 0 < self.stall_push_at <= partial.received:
+                    self.stall_push_at = 0
+                    await asyncio.Event().wait()
                 if 0 < self.cut_push_at <= partial.received:
                     self.cut_push_at = 0
                     raise Unavailable("the line is dead")
             if self.hold_push is not None:
                 await self.hold_push.wait()
             self._settle(header, partial.finish())
+            if self.hold_answer is not None:
+                await self.hold_answer.wait()
         outcome = convert.outcome_to_pb(self._settled[header.update_id])
         yield pb.PushUpdateResponse(outcome=outcome)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from hocket_registry.registry import open_registry
 from hocket_registry.settings import Settings
@@ -26,6 +27,7 @@ async def serving_registry(
     lease_s: float = 15.0,
     heartbeat_s: float = 5.0,
     max_watchers: int = 64,
+    address: str = "127.0.0.1:0",
 ) -> AsyncIterator[str]:
     """The address of a registry that runs for the length of the block, and then ends cleanly."""
     settings = Settings(
@@ -33,7 +35,7 @@ async def serving_registry(
     )
     async with (
         open_registry(settings, clock, Stream(1, "device-ids")) as registry,
-        serving(registry_service(registry.service)) as address,
+        serving(registry_service(registry.service), address=address) as bound,
         asyncio.TaskGroup() as group,
     ):
         tasks = [
@@ -41,7 +43,7 @@ async def serving_registry(
             group.create_task(registry.writer.run()),
         ]
         try:
-            yield address
+            yield bound
         finally:
             registry.roster.end_watches()
             for task in tasks:
@@ -50,7 +52,7 @@ async def serving_registry(
 
 @asynccontextmanager
 async def registry_client(
-    data_dir: Path, clock: Clock, **options: int
+    data_dir: Path, clock: Clock, **options: Any
 ) -> AsyncIterator[RegistryClient]:
     """A client of a registry of its own."""
     async with AsyncExitStack() as stack:

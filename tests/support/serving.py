@@ -9,10 +9,10 @@ from hocket.rpc.server import Registration, bind, build_server
 
 
 @asynccontextmanager
-async def serving(*registrations: Registration) -> AsyncIterator[str]:
+async def serving(*registrations: Registration, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
     """The address of a server that runs for the length of the block."""
     server = build_server(*registrations)
-    port = bind(server, "127.0.0.1:0")
+    port = bind(server, address)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"

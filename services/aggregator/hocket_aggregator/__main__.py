@@ -15,6 +15,7 @@ from hocket.hosting.command import run_command
 from hocket.hosting.ready import remove_ready, write_ready
 from hocket.hosting.settings import help_text, read_settings
 from hocket.obs import logging
+from hocket_aggregator.origin import Origin
 from hocket_aggregator.settings import DATA_ROOTS, Settings, data_roots
 
 if TYPE_CHECKING:
@@ -64,18 +65,35 @@ async def run(settings: Settings, setup: Setup) -> None:
         Surroundings,
         open_aggregator,
     )
+    from hocket_aggregator.keeper import Retention  # noqa: PLC0415 -- as in set_up_task
 
     limits = Limits(
         settings.staged_bytes_limit or setup.task.limits.staged_bytes,
         settings.staged_keep_s,
-        settings.snapshot_every_s,
-        settings.snapshots_kept,
+        settings.bases_in_memory,
+        Retention(
+            settings.snapshot_every_s,
+            settings.snapshot_every_bytes,
+            settings.snapshots_kept,
+            settings.journal_kept_bytes,
+        ),
     )
     chance = Stream(secrets.randbits(63), "reconnect").random
     async with open_channel(settings.registry) as channel:
         registry = RegistryClient(channel, settings.registry)
-        around = Surroundings(settings.data_dir, WallClock(), chance, registry, limits)
+        around = Surroundings(
+            settings.data_dir,
+            WallClock(),
+            chance,
+            registry,
+            limits,
+            durable=settings.durability == "sync",
+            database=settings.database,
+            blobs=settings.blobs,
+        )
         async with open_aggregator(setup, around) as aggregator:
+            origin = str(settings.task.resolve()) if settings.task else ""
+            Origin(origin, str(Path.cwd())).write(settings.data_dir)
             server = build_server(aggregator_service(aggregator.service))
             await _serve(settings, server, aggregator)
 

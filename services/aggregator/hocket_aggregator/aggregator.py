@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
-from torch import Tensor
 
 from hocket.core.clock import Clock
-from hocket.core.coordinator import Coordinator
 from hocket.core.events import DeviceSeen, Evaluated
-from hocket.core.ids import FIRST_VERSION, Version
-from hocket.core.records import Status, VersionRecord
-from hocket.core.strategy import Global
-from hocket.errors import StartupError
+from hocket.core.ids import FIRST_VERSION, DeviceId, UpdateId, Version
+from hocket.core.records import DeviceStatus, Status, VersionRecord
+from hocket.core.versions import IN_MEMORY
+from hocket.errors import HocketError, StartupError, StorageFull
 from hocket_aggregator import queries
+from hocket_aggregator.blobs import open_blobs
 from hocket_aggregator.evaluation import Evaluator
 from hocket_aggregator.intake import Intake
-from hocket_aggregator.keeper import Keeper
+from hocket_aggregator.journal import AnyJournal, Journal, Unjournalled
+from hocket_aggregator.journal.reader import segments
+from hocket_aggregator.keeper import Keeper, Retention
 from hocket_aggregator.models import Sliceable
 from hocket_aggregator.owner import Core, Owner
 from hocket_aggregator.records import Records
+from hocket_aggregator.recovery import Recovered, recover
 from hocket_aggregator.roster import Registry, Roster
 from hocket_aggregator.service import AggregatorService
 from hocket_aggregator.setup import Setup
+from hocket_aggregator.shelf import FileShelf
 from hocket_aggregator.snapshots import Snapshots
 from hocket_aggregator.staging import Staging
-from hocket_aggregator.store import Identity, Kept, Store
+from hocket_aggregator.store import Identity, Store
 from hocket_aggregator.subscriptions import Subscriptions
 from hocket_aggregator.tally import Tally
 from hocket_aggregator.turn_log import log_turn
+
+JOURNAL = "journal"
+SHELF = "bases"
 
 log = structlog.get_logger()
 
@@ -44,8 +51,8 @@ class Limits:
 
     staged_bytes: int = 256 * 1024 * 1024
     staged_keep_s: float = 300.0
-    snapshot_every_s: float = 30.0
-    snapshots_kept: int = 5
+    bases_in_memory: int = IN_MEMORY
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +64,55 @@ class Surroundings:
     chance: Callable[[], float]
     registry: Registry | None = None
     limits: Limits = Limits()
+    durable: bool = True  # false: acknowledge at once, and lose what no snapshot covers
+    database: str = ""  # URL; empty: SQLite in the folder
+    blobs: str = ""  # URL; empty: the folder
 
 
 class Aggregator:
     """Serve `service` while all of `background()` runs."""
 
     def __init__(
-        self, setup: Setup, around: Surroundings, store: Store, first: Global[Tensor], kept: Kept
+        self,
+        setup: Setup,
+        around: Surroundings,
+        store: Store,
+        snapshots: Snapshots,
+        recovered: Recovered,
+        earlier: Earlier,
     ) -> None:
         clock, limits, terms = around.clock, around.limits, setup.terms
         dense_bytes = terms.manifest.dense_bytes
-        self.core: Core = Coordinator.begin(setup.rules, setup.strategy, first, setup.slots())
-        self.core.state.ledger = kept.ledger
-        self.core.state.updates_accepted = kept.updates_accepted
-        self.core.state.updates_rejected = kept.status.updates_rejected if kept.status else 0
+        self.core: Core = recovered.core
+        self.core.fleet.remember(earlier.devices)
+        folder = around.data_dir / JOURNAL
+        self.journal: AnyJournal
+        if around.durable:
+            self.journal = Journal.open(folder, self._refuse)
+        else:
+            self.journal = Unjournalled(max(segments(folder), default=0) + 1)
+        self.staging = Staging(limits.staged_bytes, limits.staged_keep_s, clock.now, self.journal)
+        for body in recovered.bodies:
+            self.staging.restore(body.header, body.assembler, body.segment)
         self.subscriptions = Subscriptions()
-        self.records = Records(store, dense_bytes)
+        self.records = Records(store, dense_bytes, clock)
         self.tally = Tally(
             terms.name,
             setup.strategy.kind,
             dense_bytes,
             clock.now,
-            earlier=kept.status,
-            pushed=(kept.wire_bytes, kept.dense_bytes),
+            earlier=earlier.status,
+            pushed=earlier.pushed,
         )
-        snapshots = Snapshots(around.data_dir, terms.name, terms.manifest, limits.snapshots_kept)
-        self.keeper = Keeper(snapshots, self.records, clock, limits.snapshot_every_s)
+        self.keeper = Keeper(snapshots, self.journal, folder, self.staging, clock, limits.retention)
         self.evaluator = Evaluator(setup.load_examine, self._report)
         sinks = (self.tally, self.records, self.evaluator, self.keeper, self.subscriptions)
-        self.owner = Owner(self.core, clock, (*(sink.on_turn for sink in sinks), log_turn))
+        on_turn = (*(sink.on_turn for sink in sinks), log_turn)
+        self.owner = Owner(self.core, clock, on_turn, self.journal)
         self.roster: Roster | None = None
         if around.registry is not None:
             self.roster = Roster(around.registry, self._tell, clock, around.chance)
         model = Sliceable.of(setup.graph)
-        self.staging = Staging(limits.staged_bytes, limits.staged_keep_s, clock.now)
         self.service = AggregatorService(
             terms=terms,
             model=model,
@@ -105,6 +127,7 @@ class Aggregator:
     def background(self) -> list[Coroutine[Any, Any, None]]:
         """What must run beside the server."""
         running = [
+            self.journal.run(),
             self.owner.run(),
             self.records.run(self.status),
             self.evaluator.run(),
@@ -112,9 +135,18 @@ class Aggregator:
         ]
         return running if self.roster is None else [*running, self.roster.run()]
 
+    async def begin(self, store: Store, recovered: Recovered, clock: Clock) -> None:
+        """Before anything runs: have the state on disk, and the version to begin with recorded."""
+        if recovered.is_covered:
+            self.keeper.covers(self.core)
+        await self.keeper.save(self.core, self.owner.newest_digest)
+        await self._begin_at(store, clock)
+
     async def status(self) -> Status:
         """Where the task stands."""
-        return await self.owner.read(lambda _: self._status())
+        digest = self.owner.newest_digest
+        build = await self.owner.read(lambda core: self.tally.capture(core, digest))
+        return await asyncio.to_thread(build)
 
     def end_streams(self) -> None:
         """Let the endless streams come to their end."""
@@ -122,9 +154,33 @@ class Aggregator:
         self.records.end_watches()
 
     async def close(self) -> None:
-        """Save what is left, and the newest version. Call it when nothing runs any more."""
-        await self.records.close(self._status())
-        await self.keeper.save(self.core.newest)
+        """Save what is left, and the newest state. Call it when nothing runs any more."""
+        try:
+            await self.records.close(self._status())
+            await self.keeper.save(self.core, self.owner.newest_digest)
+        except HocketError as error:  # the journal has it all
+            log.warning("not_saved", reason=error.reason, message=error.message)
+        finally:
+            await self.journal.close()
+
+    async def _begin_at(self, store: Store, clock: Clock) -> None:
+        """Record the version that the aggregator begins with, and have it evaluated."""
+        first = self.core.newest
+        known = await store.read(queries.version_record, first.version)
+        parent = Version(first.version - FIRST_VERSION)
+        self.records.begin_at(
+            known or VersionRecord(first.version, parent, self.owner.newest_digest, clock.unix()),
+            recorded=known is not None,
+        )
+        evaluated = await store.newest_evaluation()
+        if evaluated is not None:
+            self.core.handle(Evaluated(*evaluated), clock.now())
+        if evaluated is None or evaluated[0] != first.version:
+            self.evaluator.offer(first.version, first.model)
+        log.info("version_resumed" if known else "version_begun", version=first.version)
+
+    def _refuse(self, update_id: UpdateId, problem: StorageFull) -> None:
+        self.staging.refuse(update_id, problem)
 
     def _status(self) -> Status:
         return self.tally.status(self.core, self.owner.newest_digest)
@@ -136,56 +192,53 @@ class Aggregator:
         await self.owner.handle(event)
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the database knows of earlier lives."""
+
+    status: Status | None
+    devices: Mapping[DeviceId, DeviceStatus]
+
+    @property
+    def pushed(self) -> tuple[int, int]:
+        """Bytes of accepted updates: as they travelled, and dense."""
+        statuses = self.devices.values()
+        return sum(s.wire_bytes for s in statuses), sum(s.dense_bytes for s in statuses)
+
+
 @asynccontextmanager
 async def open_aggregator(setup: Setup, around: Surroundings) -> AsyncIterator[Aggregator]:
-    """An aggregator that goes on from the newest snapshot in its folder.
+    """An aggregator that goes on where its folder says that an earlier one ended.
 
-    Raises StartupError when the folder cannot be used or holds another task's versions.
+    Raises StartupError when the folder cannot be used or holds another task's versions, and
+    CorruptState when it is damaged.
     """
     _check_room(around.limits, setup.terms.max_update_bytes)
     name, manifest = setup.terms.name, setup.terms.manifest
-    store = await Store.open(around.data_dir, Identity(name, manifest.digest))
+    data_dir = around.data_dir
+    store = await Store.open(data_dir, Identity(name, manifest.digest), around.database)
     try:
-        kept_snapshots = around.limits.snapshots_kept
-        stored = Snapshots(around.data_dir, name, manifest, kept_snapshots).newest()
-        kept = await store.resume_at(stored.version if stored else Version(0))
-        first = stored or Global(setup.first)
-        aggregator = Aggregator(setup, around, store, first, kept)
-        await _begin(aggregator, store, kept, around.clock)
+        blobs = open_blobs(around.blobs or data_dir)
+        snapshots = Snapshots(blobs, name, manifest, setup.strategy)
+        recovered = await recover(
+            setup,
+            store,
+            snapshots,
+            data_dir / JOURNAL,
+            FileShelf(data_dir / SHELF),
+            around.limits.bases_in_memory,
+        )
+        status = await store.status()
+        await store.save(recovered.records, status)
+        earlier = Earlier(status, await store.tallies())
+        aggregator = Aggregator(setup, around, store, snapshots, recovered, earlier)
         try:
+            await aggregator.begin(store, recovered, around.clock)
             yield aggregator
         finally:
             await aggregator.close()
     finally:
         await store.close()
-
-
-async def _begin(aggregator: Aggregator, store: Store, kept: Kept, clock: Clock) -> None:
-    """Record the version that the aggregator begins with, and have it evaluated."""
-    first = aggregator.core.newest
-    if kept.versions_removed or kept.updates_removed:
-        log.warning(
-            "records_removed",
-            after_version=first.version,
-            versions=kept.versions_removed,
-            updates=kept.updates_removed,
-        )
-    known = await store.read(queries.version_record, first.version)
-    aggregator.records.begin_at(
-        known
-        or VersionRecord(
-            first.version,
-            Version(first.version - FIRST_VERSION),
-            aggregator.owner.newest_digest,
-            clock.unix(),
-        ),
-        recorded=known is not None,
-    )
-    if kept.evaluated is not None:
-        aggregator.core.handle(Evaluated(*kept.evaluated), clock.now())
-    if kept.evaluated is None or kept.evaluated[0] != first.version:
-        aggregator.evaluator.offer(first.version, first.model)
-    log.info("version_resumed" if known else "version_begun", version=first.version)
 
 
 def _check_room(limits: Limits, max_update_bytes: int) -> None:

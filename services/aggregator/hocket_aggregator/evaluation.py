@@ -11,7 +11,7 @@ from torch import Tensor
 from hocket.core.events import Evaluate, Evaluated
 from hocket.core.ids import Version
 from hocket.core.records import Evaluation
-from hocket_aggregator.owner import Turn
+from hocket_aggregator.turn import Turn
 
 log = structlog.get_logger()
 

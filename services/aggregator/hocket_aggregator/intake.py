@@ -24,6 +24,7 @@ from hocket.errors import (
     UnknownDevice,
 )
 from hocket.learn.codecs.payload import check_header
+from hocket_aggregator.finishing import finished
 from hocket_aggregator.models import Sliceable, main_codec
 from hocket_aggregator.owner import Core, Owner, Take
 from hocket_aggregator.roster import Roster
@@ -31,7 +32,8 @@ from hocket_aggregator.staging import Staged, Staging
 
 log = structlog.get_logger()
 
-DECODERS = 2  # at a time: a small body can unpack to a whole model
+DECODED_BYTES = 512 * 1024 * 1024  # of updates between their body and the rules, all together
+MOST_DECODED = 32
 
 PASSING = (Overloaded, Unavailable, UnknownDevice)
 """Errors that say nothing against the update: it may be pushed again, after a Join if need be."""
@@ -53,7 +55,8 @@ class Intake:
         self._model = model
         self._staging = staging
         self._roster = roster
-        self._decoders = asyncio.Semaphore(DECODERS)
+        room = DECODED_BYTES // terms.manifest.dense_bytes
+        self._decoded = asyncio.Semaphore(max(2, min(MOST_DECODED, room)))
 
     async def open(self, header: UpdateHeader, payload: PayloadHeader) -> Outcome | Staged:
         """Admit an update by its header: a place for its body, or an answer that needs none.
@@ -74,14 +77,22 @@ class Intake:
         return staged
 
     async def finish(self, staged: Staged) -> Outcome:
-        """Decode the whole body and have it applied. Raises what makes it unusable."""
-        header = staged.header
-        payload = staged.finish()
+        """Decode the whole body and have it applied. Raises what makes it unusable.
+
+        Once begun it is done to the end, also when the caller has gone.
+        """
+        return await finished(self._apply(staged))
+
+    async def _apply(self, staged: Staged) -> Outcome:
+        header, payload = staged.header, await staged.finish()
         plan = self._model.plan(header.spec)
-        async with self._decoders:
-            update = await asyncio.to_thread(self._model.decode, header, payload, plan)
-            effects = await self._owner.handle(Pushed(update))
-        staged.drop()
+        try:
+            async with self._decoded:  # a small body can unpack to a whole model
+                update = await asyncio.to_thread(self._model.decode, header, payload, plan)
+                effects = await self._owner.handle(Pushed(update))
+            staged.settle()
+        finally:
+            staged.give_up()
         return next(effect.outcome for effect in effects if isinstance(effect, Settled))
 
     @contextmanager
@@ -93,7 +104,7 @@ class Intake:
             if isinstance(error, PASSING):
                 self.broke_off(staged)
             else:
-                staged.drop()
+                staged.discard()
                 self._refused(staged.header, error)
             raise
         except BaseException:  # the stream was cancelled, or there is a bug

@@ -3,66 +3,150 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
-from torch import Tensor
 
 from hocket.core.clock import Clock
 from hocket.core.events import TaskFinished
-from hocket.core.ids import Version
-from hocket.core.strategy import Global
+from hocket.errors import HocketError
 from hocket_aggregator.finishing import finished
-from hocket_aggregator.owner import Owner, Turn
-from hocket_aggregator.records import Records
-from hocket_aggregator.snapshots import Snapshots
+from hocket_aggregator.history import snapshot_of
+from hocket_aggregator.journal import AnyJournal, Unjournalled
+from hocket_aggregator.journal.reader import drop_before
+from hocket_aggregator.journal.retention import oldest_within
+from hocket_aggregator.owner import Core, Owner
+from hocket_aggregator.snapshots import Snapshot, Snapshots
+from hocket_aggregator.staging import Staging
+from hocket_aggregator.turn import Turn
 
 log = structlog.get_logger()
 
+AGAIN_S = 5.0  # after a snapshot that failed
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How often, and what stays."""
+
+    every_s: float = 30.0
+    every_bytes: int = 1 << 30  # of journal
+    kept: int = 5  # newest snapshots
+    journal_bytes: int = 4 << 30  # of journal from which older versions can be rebuilt
+
 
 class Keeper:
-    """Saves the newest version; the records that lead to it are on disk before it is."""
+    """Saves the rules' state, and lets go of the journal that it covers."""
 
     def __init__(
-        self, snapshots: Snapshots, records: Records, clock: Clock, every_s: float
+        self,
+        snapshots: Snapshots,
+        journal: AnyJournal,
+        folder: Path,
+        staging: Staging,
+        clock: Clock,
+        retention: Retention,
     ) -> None:
         self._snapshots = snapshots
-        self._records = records
+        self._journal = journal
+        self._folder = folder  # of the journal
+        self._staging = staging
         self._clock = clock
-        self._every_s = every_s
-        self._saved = Version(0)
-        self._finished = asyncio.Event()
+        self._retention = retention
+        self._saved = -1  # updates that the newest snapshot covers
+        self._due = asyncio.Event()
+        self._saving = asyncio.Lock()
 
     def on_turn(self, turn: Turn) -> None:
-        """Notice the task's end."""
-        if any(isinstance(effect, TaskFinished) for effect in turn.effects):
-            self._finished.set()
+        """Notice the task's end, and a long journal."""
+        if self._journal.num_bytes >= self._retention.every_bytes or any(
+            isinstance(effect, TaskFinished) for effect in turn.effects
+        ):
+            self._due.set()
+
+    def covers(self, core: Core) -> None:
+        """A snapshot of this very state is there already."""
+        self._saved = _settled(core)
 
     async def run(self, owner: Owner) -> None:
-        """Save until cancelled. Raises StartupError when the folder can no longer be written."""
+        """Save until cancelled. A snapshot that fails is tried again: the journal has it all."""
         while True:
-            newest = await owner.read(lambda core: core.newest)
-            await self._records.flush()
-            await finished(self.save(newest))
+            try:
+                await finished(self._save_from(owner))
+            except HocketError as error:
+                log.warning("snapshot_failed", reason=error.reason, message=error.message)
+                await self._clock.sleep_until(self._clock.now() + AGAIN_S)
+                continue
             await self._pause()
 
-    async def save(self, newest: Global[Tensor]) -> None:
-        """Save this version unless it was saved already."""
-        if newest.version == self._saved:
-            return
-        await asyncio.to_thread(self._snapshots.save, newest)
-        self._saved = newest.version
-        log.info("snapshot_saved", version=newest.version)
+    async def save(self, core: Core, digest: str) -> None:
+        """Save this state, which nobody changes meanwhile, unless it was saved already.
+
+        Raises StorageFull or StorageFailed.
+        """
+        async with self._saving:
+            if self._saved != _settled(core):
+                await self._store(self._taker()(core, digest), _settled(core))
+
+    async def _save_from(self, owner: Owner) -> None:
+        async with self._saving:
+            take = self._taker()
+
+            def work(core: Core, _: object) -> tuple[Snapshot, int] | None:
+                if _settled(core) == self._saved:
+                    return None
+                return take(core, owner.newest_digest), _settled(core)
+
+            taken = await owner.transact(work, heavy=True)
+            if taken is not None:
+                await self._store(*taken)
+
+    def _taker(self) -> Callable[[Core, str], Snapshot]:
+        """Takes a snapshot in any thread; asked for on the event loop."""
+        pieces_from = self._staging.oldest_segment
+        unix_s = self._clock.unix()
+
+        def take(core: Core, digest: str) -> Snapshot:
+            # What is appended from here on comes after the snapshot, and to a new segment.
+            segment = self._journal.rotate()
+            return snapshot_of(
+                core,
+                digest,
+                unix_s,
+                segment=segment,
+                pieces_from=min(pieces_from, segment),
+                journalled=not isinstance(self._journal, Unjournalled),
+            )
+
+        return take
+
+    async def _store(self, snapshot: Snapshot, settled: int) -> None:
+        await self._snapshots.save(snapshot)
+        self._saved = settled
+        log.info("snapshot_saved", version=snapshot.newest.version, segment=snapshot.segment)
+        oldest = await asyncio.to_thread(oldest_within, self._folder, self._retention.journal_bytes)
+        first = await self._snapshots.prune(self._retention.kept, oldest)
+        await asyncio.to_thread(drop_before, self._folder, first)
 
     async def _pause(self) -> None:
-        """Until `every_s` have passed, or the task has finished."""
-        passed = asyncio.ensure_future(self._clock.sleep_until(self._clock.now() + self._every_s))
-        finished = asyncio.ensure_future(self._finished.wait())
+        """Until `every_s` have passed, or a snapshot is due for another reason."""
+        until = self._clock.now() + self._retention.every_s
+        passed = asyncio.ensure_future(self._clock.sleep_until(until))
+        due = asyncio.ensure_future(self._due.wait())
         try:
-            await asyncio.wait((passed, finished), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((passed, due), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._finished.clear()
-            for waiting in (passed, finished):
+            self._due.clear()
+            for waiting in (passed, due):
                 waiting.cancel()
                 with suppress(asyncio.CancelledError):
                     await waiting
+
+
+def _settled(core: Core) -> int:
+    """Rises with whatever a snapshot would have to cover."""
+    state = core.state
+    return state.updates_accepted + state.updates_rejected + (state.finished is not None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,10 +18,15 @@ from torch import Tensor
 from hocket.core.clock import Clock
 from hocket.core.coordinator import Coordinator
 from hocket.core.events import Effect, Event, Pushed, Tick, VersionMade
-from hocket.core.ids import Version
 from hocket.errors import HocketError, Unavailable
+from hocket.hosting.failpoint import Failpoint, reach
 from hocket_aggregator.digest import digest_of
 from hocket_aggregator.finishing import finished
+from hocket_aggregator.journal import AnyJournal
+from hocket_aggregator.journal.entries import Held
+from hocket_aggregator.journal.turns import entries_of
+from hocket_aggregator.journal.unjournalled import Unjournalled
+from hocket_aggregator.turn import Sink, Turn
 
 log = structlog.get_logger()
 
@@ -32,20 +37,6 @@ Take = Callable[[Event[Tensor]], list[Effect[Tensor]]]
 
 MAX_BATCH = 32
 MIN_TICK_S = 0.001  # so that a deadline which a tick does not move cannot spin the loop
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One event that the coordinator took in, and what it asked for."""
-
-    event: Event[Tensor]
-    effects: tuple[Effect[Tensor], ...]
-    now: float
-    unix_s: float
-    digests: Mapping[Version, str]  # of the versions made
-
-
-Sink = Callable[[Turn], None]
 
 
 @dataclass(slots=True)
@@ -62,14 +53,22 @@ class Owner:
     """Runs work on the coordinator in the order in which it was asked for.
 
     The queue needs no bound: each asker waits for its answer, so it is no longer than the number
-    of open calls. `sinks` are told of every turn, in order, before its asker is answered.
+    of open calls. What must last is in the journal, synced, before anybody hears of it: then
+    `sinks` are told of every turn, in order, and its asker is answered.
     """
 
-    def __init__(self, coordinator: Core, clock: Clock, sinks: Iterable[Sink] = ()) -> None:
+    def __init__(
+        self,
+        coordinator: Core,
+        clock: Clock,
+        sinks: Iterable[Sink] = (),
+        journal: AnyJournal | None = None,
+    ) -> None:
         self.newest_digest = digest_of(coordinator.newest.model)
         self._core = coordinator
         self._clock = clock
         self._sinks = tuple(sinks)
+        self._journal = journal or Unjournalled()
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._timer: asyncio.Task[None] | None = None
         self._armed: float | None = None
@@ -99,7 +98,10 @@ class Owner:
             self._put(_Job(lambda _, take: take(event), heavy=False, answer=None))
 
     async def run(self) -> None:
-        """Own the coordinator until cancelled; work that has begun is finished first."""
+        """Own the coordinator until cancelled; work that has begun is finished first.
+
+        Raises StorageFailed when the journal can no longer be written.
+        """
         try:
             self._arm()
             while True:
@@ -121,13 +123,28 @@ class Owner:
                 await asyncio.to_thread(self._work, job, now, unix_s)
             else:
                 self._work(job, now, unix_s)
-        # Durability belongs exactly here: one journal write and one sync for all turns of the
-        # batch, after the rules have spoken and before anybody hears of it.
+        try:
+            await self._keep(turn for job in batch for turn in job.turns)
+        except HocketError:
+            for job in batch:
+                _answer_with(job, _shutting_down())
+            raise
         for job in batch:
             for turn in job.turns:
                 for sink in self._sinks:
                     sink(turn)
             _answer(job)
+
+    async def _keep(self, turns: Iterable[Turn]) -> None:
+        """One sync for all turns of a batch, after the rules have spoken."""
+        ticket = None
+        for entry in (entry for turn in turns for entry in entries_of(turn)):
+            number = self._journal.append(entry)
+            if not isinstance(entry, Held):  # a hold that is lost costs a training, not an update
+                ticket = number
+        if ticket is not None:
+            await self._journal.synced(ticket)
+            reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
 
     def _work(self, job: _Job, now: float, unix_s: float) -> None:
         def take(event: Event[Tensor]) -> list[Effect[Tensor]]:

@@ -14,9 +14,9 @@ from sqlalchemy.pool import NullPool
 from hocket.core.ids import Version
 from hocket.core.records import Status, UpdateRecord, VersionRecord
 from hocket.errors import NotFound
+from hocket.hosting.folder import noted_database
 from hocket_aggregator import queries
 from hocket_aggregator.queries import DATABASE, SNAPSHOTS
-from hocket_aggregator.tables import status_of
 
 PAGE = 1000
 SHOWN = 10  # versions named in a message
@@ -28,10 +28,10 @@ def read_status(data_dir: Path) -> Status:
     Raises NotFound where no aggregator has stored anything.
     """
     with _opened(data_dir) as connection:
-        stored = queries.fact(connection, "status")
+        stored = queries.status(connection)
     if stored is None:
         raise _nothing(data_dir)
-    return status_of(stored)
+    return stored
 
 
 def read_versions(data_dir: Path) -> list[VersionRecord]:
@@ -64,6 +64,16 @@ def read_lineage(data_dir: Path, version: int = 0) -> list[UpdateRecord]:
                 return found
 
 
+def read_digest(data_dir: Path, version: int) -> str | None:
+    """The digest on record for a version; None where that is not known here."""
+    try:
+        with _opened(data_dir) as connection:
+            record = queries.version_record(connection, version)
+    except NotFound:  # no database, or another one than a file of the folder
+        return None
+    return None if record is None else record.digest
+
+
 def read_model(data_dir: Path, version: int = 0) -> Path:
     """The snapshot (safetensors) of a version (0: the newest there is).
 
@@ -87,7 +97,7 @@ def snapshot_versions(data_dir: Path) -> list[Version]:
 
 @contextmanager
 def _opened(data_dir: Path) -> Iterator[Connection]:
-    file = data_dir / DATABASE
+    file = _file_of(data_dir)
     if not file.is_file():
         raise _nothing(data_dir)
     engine = create_engine(URL.create("sqlite", database=str(file)), poolclass=NullPool)
@@ -99,6 +109,17 @@ def _opened(data_dir: Path) -> Iterator[Connection]:
         raise NotFound(f"{file} cannot be read: {cause}") from error
     finally:
         engine.dispose()
+
+
+def _file_of(data_dir: Path) -> Path:
+    """The SQLite file, wherever AGGREGATOR_DATABASE has put it."""
+    noted = noted_database(data_dir, "aggregator")
+    if noted is not None and "://" in noted:
+        raise NotFound(
+            f"what the aggregator of {data_dir} recorded is in {noted}, which cannot be read "
+            "here; start the aggregator and ask it, or ask that database"
+        )
+    return data_dir / (noted or DATABASE)
 
 
 def _nothing(data_dir: Path) -> NotFound:

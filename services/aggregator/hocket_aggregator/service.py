@@ -19,6 +19,7 @@ from hocket.core.ids import Version
 from hocket.core.records import VersionRecord
 from hocket.core.terms import TaskTerms
 from hocket.errors import CorruptPayload, InvalidRequest, Overloaded, UnknownDevice
+from hocket.hosting.failpoint import Failpoint, reach
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
 from hocket.rpc.convert import checks
@@ -154,6 +155,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
                 "rest"
             )
         yield pb.PushUpdateResponse(outcome=convert.outcome_to_pb(outcome))
+        reach(Failpoint.AFTER_ACKNOWLEDGEMENT)
 
     @override
     async def ListVersions(
@@ -250,7 +252,8 @@ async def _receive(requests: AsyncIterator[pb.PushUpdateRequest], place: Staged)
             return
         if not request.HasField("chunk"):
             raise InvalidRequest("a push has one header; send chunks after it", field="chunk")
-        place.add(request.chunk)
+        await place.add(request.chunk)
+        reach(Failpoint.MID_STREAM)
 
 
 def _token(page_token: str) -> int | None:

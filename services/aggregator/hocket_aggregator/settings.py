@@ -46,7 +46,28 @@ class Settings(BaseSettings):
     snapshot_every_s: Annotated[
         float, Positive, Field(description="seconds between snapshots of the newest version")
     ] = 30.0
+    snapshot_every_bytes: Annotated[
+        int, Field(gt=0, description="bytes of journal after which a snapshot is taken anyway")
+    ] = 1 << 30
     snapshots_kept: Annotated[int, Field(ge=1, description="newest snapshots that stay")] = 5
+    journal_kept_bytes: Annotated[
+        int, Field(ge=0, description="bytes of journal from which older versions can be rebuilt")
+    ] = 4 << 30
+    durability: Annotated[
+        Literal["sync", "none"],
+        Field(
+            description="sync: acknowledge when the update is on disk; none: at once, no journal"
+        ),
+    ] = "sync"
+    bases_in_memory: Annotated[
+        int, Field(ge=0, description="versions in main memory that devices train from; others map")
+    ] = 8
+    database: Annotated[
+        str, Field(description="URL of the records; SQLite in the data folder if not set")
+    ] = ""
+    blobs: Annotated[
+        str, Field(description="where snapshots go: s3://bucket/prefix; the data folder if not set")
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="least level logged")
     ] = "info"

@@ -14,7 +14,7 @@ from hocket.core.chance import stream_seed
 from hocket.core.manifest import Manifest
 from hocket.core.records import Evaluation
 from hocket.core.scheduling import Work
-from hocket.core.strategy import Strategy
+from hocket.core.strategy import Memory, Strategy
 from hocket.core.terms import EncodingTerms, TaskTerms, TrainingTerms
 from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy
 from hocket.errors import ModelError
@@ -89,6 +89,14 @@ class LearnedSlots:
     def reinforce(self, slot: int, reward: float) -> None:
         """One REINFORCE step."""
         self._policy.reinforce(slot, self._epochs, reward)
+
+    def keep(self) -> Memory[Tensor]:
+        """A copy of its weights and baseline."""
+        return self._policy.keep()
+
+    def recall(self, kept: Memory[Tensor]) -> None:
+        """Take them back. Raises CorruptState."""
+        self._policy.recall(kept)
 
 
 def set_up(task: Task) -> Setup:

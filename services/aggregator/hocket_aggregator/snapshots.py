@@ -1,97 +1,287 @@
-"""Models on disk: safetensors files of named tensors, whole or not there."""
+"""Snapshots: all that a task has come to at one moment, whole or not there.
+
+A snapshot is a manifest and the blobs that it names. The manifest is written last, and blobs that
+no manifest names are rubbish of a crash, so the snapshot before stays usable at every moment.
+"""
 
 from __future__ import annotations
 
-import os
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import structlog
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from torch import Tensor
 
+from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.manifest import Manifest
-from hocket.core.strategy import Global
-from hocket.errors import StartupError
-from hocket.learn.flat import views
-from hocket_aggregator.digest import digest_of
-from hocket_aggregator.queries import SNAPSHOTS
-from hocket_aggregator.reader import snapshot_versions
+from hocket.core.strategy import Global, Memory, Strategy
+from hocket.errors import CorruptState, NotFound
+from hocket.hosting.failpoint import Failpoint, reach
+from hocket_aggregator.blobs import PARTIAL, Blobs
+from hocket_aggregator.snapshot_record import (
+    FORMAT,
+    SNAPSHOTS,
+    Origin,
+    SnapshotRecord,
+    decode_record,
+    defaults_of,
+)
+from hocket_aggregator.tensor_blobs import TensorBlobs
 
 log = structlog.get_logger()
 
+DAMAGED = ".damaged"
+NEEDED = 2
+"""Snapshots that a task can go on from whatever the retention rule says: the newest, and the one
+to fall back on should that be damaged."""
+
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a task's rules, and where the journal goes on from there."""
+
+    newest: Global[Tensor]
+    digest: str  # of the newest model's values
+    segment: int  # first journal segment that it does not cover
+    pieces_from: int  # first segment with pieces of bodies that were not settled then
+    bases: Mapping[Version, Tensor]  # retained besides the newest
+    holds: Mapping[DeviceId, Version]
+    memory: Memory[Tensor]  # the strategy's
+    slots: Memory[Tensor]  # the slot policy's
+    pending_ids: tuple[UpdateId, ...]
+    contributors: tuple[DeviceId, ...]
+    updates_accepted: int
+    updates_rejected: int
+    triggers_sent: int
+    finished: str  # the reason; empty if the task goes on
+    totals: Mapping[str, float]  # finite; of the service, not of the rules
+    created_unix_s: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stored:
+    """Where a snapshot stands."""
+
+    version: Version
+    segment: int
+    pieces_from: int
+
+
 class Snapshots:
-    """The snapshots of one task in `data_dir`; the newest `keep` stay."""
+    """The snapshots of one task. One process writes them; others may read meanwhile."""
 
-    data_dir: Path
-    task: str
-    manifest: Manifest
-    keep: int
+    def __init__(
+        self, blobs: Blobs, task: str, manifest: Manifest, strategy: Strategy[Tensor, Any]
+    ) -> None:
+        self._blobs = blobs
+        self._tensors = TensorBlobs(blobs, task, manifest)
+        self._origin = Origin.of(task, manifest, strategy)
+        self._defaults = defaults_of(strategy)
+        self._records: dict[str, SnapshotRecord] | None = None  # by name, sorted
+        self._writing = asyncio.Lock()
 
-    def save(self, model: Global[Tensor]) -> Path:
-        """Write a version under a temporary name, sync it, and give it its name.
+    async def save(self, snapshot: Snapshot) -> None:
+        """Store it: what is not stored yet of its tensors, then its manifest.
 
-        Raises StartupError if the folder cannot be written.
+        Raises StorageFull or StorageFailed; the snapshots before it are as they were.
         """
-        folder = self.data_dir / SNAPSHOTS
-        target = folder / f"{model.version}.safetensors"
-        partial = folder / f"{model.version}.partial"
-        metadata = {
-            "task": self.task,
-            "version": str(model.version),
-            "digest": digest_of(model.model),
-            "manifest": self.manifest.digest,
-        }
-        tensors = {n: v.numpy() for n, v in views(model.model, self.manifest).items()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata)
-            _sync(partial)
-            partial.replace(target)
-            _sync(folder)
-        except (OSError, SafetensorError) as error:
-            raise StartupError(
-                f"cannot write {target}: {error}; free some space, or choose another "
-                "AGGREGATOR_DATA_DIR"
-            ) from error
-        self._prune()
-        return target
+        async with self._writing:
+            records = await self._known()
+            record = await self._store_tensors(snapshot)
+            reach(Failpoint.BEFORE_MANIFEST)
+            await self._blobs.put(record.name, await asyncio.to_thread(record.encode))
+            self._records = dict(sorted({**records, record.name: record}.items()))
 
-    def newest(self) -> Global[Tensor] | None:
-        """The newest sound snapshot; damaged ones are logged and renamed."""
-        for version in snapshot_versions(self.data_dir):
-            file = self.data_dir / SNAPSHOTS / f"{version}.safetensors"
+    async def newest(self) -> Snapshot | None:
+        """The newest sound snapshot; None where none was ever stored.
+
+        Damaged ones are logged and set aside as `.damaged`. Raises CorruptState when none of
+        several is sound, and StartupError when they belong to another task, model or rule.
+        """
+        async with self._writing:
+            damaged: dict[str, CorruptState | NotFound] = {}
+            for name in reversed(await self._names()):
+                try:
+                    snapshot = await self._load(await self._read(name))
+                except (CorruptState, NotFound) as error:
+                    log.warning("snapshot_damaged", snapshot=name, cause=error.message)
+                    damaged[name] = error
+                    continue
+                for each in damaged:
+                    await self._set_aside(each)
+                return snapshot
+            if damaged:
+                raise CorruptState(
+                    f"no snapshot in {self._blobs.where} is sound: "
+                    + "; ".join(error.message for error in damaged.values())
+                    + ". Restore the folder from a copy, or choose another to begin anew"
+                )
+            return None
+
+    async def at_or_before(self, version: Version) -> Snapshot:
+        """The newest sound snapshot that is not newer than `version`. Changes nothing.
+
+        Raises NotFound, which names what there is, CorruptState or StartupError.
+        """
+        known = [name for name in await self._names() if _version_of(name) <= version]
+        problem: CorruptState | NotFound | None = None
+        for name in reversed(known):
             try:
-                return Global(self._load(file), version)
-            except (OSError, SafetensorError, ValueError, KeyError) as error:
-                log.warning("snapshot_damaged", file=str(file), cause=str(error))
-                file.replace(file.with_suffix(".damaged"))
-        return None
+                return await self._load(await self._read(name))
+            except (CorruptState, NotFound) as error:
+                log.warning("snapshot_damaged", snapshot=name, cause=error.message)
+                problem = error
+        if problem is not None:
+            raise problem
+        versions = sorted({_version_of(name) for name in await self._names()})
+        there = ", ".join(map(str, versions)) or "none"
+        raise NotFound(
+            f"no snapshot in {self._blobs.where} is of version {version} or before; "
+            f"there are snapshots of versions: {there}"
+        )
 
-    def _load(self, file: Path) -> Tensor:
-        with safe_open(file, framework="numpy") as tensors:
-            metadata = tensors.metadata() or {}
-            if metadata.get("manifest") != self.manifest.digest:
-                raise ValueError(f"it holds model {metadata.get('manifest')}")
-            pieces = [tensors.get_tensor(t.name).reshape(-1) for t in self.manifest.tensors]
-        vector = torch.from_numpy(np.concatenate(pieces).astype(np.float32, copy=False))
-        if digest_of(vector) != metadata.get("digest"):
-            raise ValueError("its values do not match its digest")
-        return vector
+    async def stored(self) -> list[Stored]:
+        """Every snapshot whose manifest is sound, oldest first."""
+        records = await self._known()
+        return [_stored(record) for record in records.values()]
 
-    def _prune(self) -> None:
-        for version in snapshot_versions(self.data_dir)[self.keep :]:
-            (self.data_dir / SNAPSHOTS / f"{version}.safetensors").unlink(missing_ok=True)
+    async def prune(self, keep: int, oldest_segment: int | None) -> int:
+        """Let go of old snapshots; the first journal segment that must stay.
+
+        The newest `keep` stay, and besides them the oldest that needs no segment before
+        `oldest_segment`, the first one that the journal's own retention rule keeps: there replay
+        begins. Blobs that no snapshot names are deleted, also those that a crash has left.
+
+        A segment must stay while that snapshot needs it, or one of the two newest: the task goes
+        on from the second when the first is damaged.
+        """
+        async with self._writing:
+            records = await self._known()
+            stay = list(records)[-max(1, keep) :]
+            needed = stay[-NEEDED:]
+            if oldest_segment is not None:
+                replayable = (n for n in records if records[n].needs_from >= oldest_segment)
+                needed += list(replayable)[:1]
+            stay += needed
+            await self._delete([name for name in records if name not in stay])
+            await self._sweep()
+            return min((records[name].needs_from for name in needed), default=0)
+
+    async def _delete(self, names: list[str]) -> None:
+        await self._blobs.delete(names)  # before the blobs that they name
+        records = await self._known()
+        for name in names:
+            del records[name]
+
+    async def _sweep(self) -> None:
+        records = (await self._known()).values()
+        named = set().union(*(record.blobs() for record in records))
+        await self._tensors.keep_only(named)
+        manifests = await self._blobs.names(SNAPSHOTS)
+        await self._blobs.delete([name for name in manifests if name.endswith(PARTIAL)])
+
+    async def _store_tensors(self, snapshot: Snapshot) -> SnapshotRecord:
+        newest = snapshot.newest
+        digest = await self._tensors.put_model(newest.version, newest.model)
+        if digest != snapshot.digest:
+            raise CorruptState(
+                f"version {newest.version} was made with digest {snapshot.digest} and has {digest} "
+                "now: its values were changed in memory; start again, the journal has them"
+            )
+        bases = {int(v): await self._tensors.put_model(v, m) for v, m in snapshot.bases.items()}
+        memory, slots = snapshot.memory, snapshot.slots
+        tensors = {f"memory/{name}": tensor for name, tensor in memory.tensors.items()}
+        tensors |= {f"slots/{name}": tensor for name, tensor in slots.tensors.items()}
+        return SnapshotRecord(
+            format=FORMAT,
+            origin=self._origin,
+            version=newest.version,
+            digest=digest,
+            segment=snapshot.segment,
+            pieces_from=snapshot.pieces_from,
+            bases=bases,
+            holds={str(d): int(v) for d, v in snapshot.holds.items()},
+            memory_facts=dict(memory.facts),
+            slots_facts=dict(slots.facts),
+            tensors=await self._tensors.put(tensors),
+            pending_ids=list(snapshot.pending_ids),
+            contributors=list(snapshot.contributors),
+            updates_accepted=snapshot.updates_accepted,
+            updates_rejected=snapshot.updates_rejected,
+            triggers_sent=snapshot.triggers_sent,
+            finished=snapshot.finished,
+            totals=dict(snapshot.totals),
+            created_unix_s=snapshot.created_unix_s,
+        )
+
+    async def _load(self, record: SnapshotRecord) -> Snapshot:
+        get_model = self._tensors.get_model
+        models = {Version(v): await get_model(v, d) for v, d in record.digests.items()}
+        tensors = await self._tensors.get(record.tensors)
+        newest = Global(models.pop(Version(record.version)), Version(record.version))
+        return Snapshot(
+            newest=newest,
+            digest=record.digest,
+            segment=record.segment,
+            pieces_from=record.pieces_from,
+            bases=models,
+            holds={DeviceId(d): Version(v) for d, v in record.holds.items()},
+            memory=Memory(record.memory_facts, _within("memory/", tensors)),
+            slots=Memory(record.slots_facts, _within("slots/", tensors)),
+            pending_ids=tuple(map(UpdateId, record.pending_ids)),
+            contributors=tuple(map(DeviceId, record.contributors)),
+            updates_accepted=record.updates_accepted,
+            updates_rejected=record.updates_rejected,
+            triggers_sent=record.triggers_sent,
+            finished=record.finished,
+            totals=record.totals,
+            created_unix_s=record.created_unix_s,
+        )
+
+    async def _known(self) -> dict[str, SnapshotRecord]:
+        """The manifests, read once; only this object changes them."""
+        if self._records is None:
+            records = {}
+            for name in await self._names():
+                try:
+                    records[name] = await self._read(name)
+                except (CorruptState, NotFound) as error:
+                    log.warning("snapshot_damaged", snapshot=name, cause=error.message)
+            self._records = records
+        return self._records
+
+    async def _read(self, name: str) -> SnapshotRecord:
+        what = f"{self._blobs.where}/{name}"
+        record = await asyncio.to_thread(decode_record, await self._blobs.get(name), what)
+        if record.name != name:
+            raise CorruptState(f"{what} holds the manifest of {record.name}")
+        self._origin.check(record.origin, what, self._defaults)
+        return record
+
+    async def _names(self) -> list[str]:
+        return [name for name in await self._blobs.names(SNAPSHOTS) if _is_manifest(name)]
+
+    async def _set_aside(self, name: str) -> None:
+        await self._blobs.put(name.removesuffix(".json") + DAMAGED, await self._blobs.get(name))
+        await self._blobs.delete([name])
+        if self._records is not None:
+            self._records.pop(name, None)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _stored(record: SnapshotRecord) -> Stored:
+    return Stored(Version(record.version), record.segment, record.pieces_from)
+
+
+def _is_manifest(name: str) -> bool:
+    version, _, segment = name.removeprefix(f"{SNAPSHOTS}/").removesuffix(".json").partition("-")
+    return name.endswith(".json") and (version + segment).isdecimal() and bool(segment)
+
+
+def _version_of(name: str) -> int:
+    return int(name.removeprefix(f"{SNAPSHOTS}/").partition("-")[0])
+
+
+def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -1,16 +1,21 @@
-"""Bodies of updates on their way in, kept for a while when the stream that brought them breaks."""
+"""Bodies of updates on their way in, kept for a while when the stream that brought them breaks.
+
+What comes goes to the journal as well, so that a push goes on where it was after a restart, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hocket.core.ids import DeviceId, Incarnation, UpdateId
 from hocket.core.payload import Payload, PayloadHeader
 from hocket.core.update import UpdateHeader
-from hocket.errors import InvalidUpdate, Overloaded, Unavailable
+from hocket.errors import InvalidUpdate, Overloaded, StorageFull, Unavailable
 from hocket.rpc.chunks import Assembler
+from hocket_aggregator.journal import AnyJournal
+from hocket_aggregator.journal.entries import Discarded, Opened, Piece
 
 if TYPE_CHECKING:
     from hocket.v1.types_pb2 import Chunk
@@ -19,18 +24,24 @@ RETRY_AFTER_S = 2.0
 
 
 @dataclass(slots=True)
-class _Body:
+class Body:
+    """One update's body, as far as it has come."""
+
     header: UpdateHeader
     assembler: Assembler
+    segment: int  # of the journal, in which it begins
+    ticket: int = 0  # of its latest entry there
     reader: Staged | None = None  # None: its stream has broken
     touched_at: float = 0.0
+    problem: StorageFull | None = None  # why the journal did not take all of it
+    applying: bool = False  # whole, and on its way through the rules: the journal must keep it
 
     @property
     def num_bytes(self) -> int:
+        """Bytes set aside for it."""
         return self.assembler.header.wire_bytes
 
 
-@dataclass(frozen=True, slots=True)
 class Staging:
     """At most `limit_bytes` of bodies; one that nothing was added to for `keep_s` may go.
 
@@ -39,16 +50,21 @@ class Staging:
     nobody can fill the room alone.
     """
 
-    limit_bytes: int
-    keep_s: float
-    now: Callable[[], float]
-    _bodies: dict[UpdateId, _Body] = field(default_factory=dict)
+    def __init__(
+        self, limit_bytes: int, keep_s: float, now: Callable[[], float], journal: AnyJournal
+    ) -> None:
+        self.journal = journal
+        self._limit_bytes = limit_bytes
+        self._keep_s = keep_s
+        self._now = now
+        self._bodies: dict[UpdateId, Body] = {}
 
     def open(self, header: UpdateHeader, payload: PayloadHeader) -> Staged:
         """A place for the body, with what an earlier stream of the same update brought.
 
-        Raises Overloaded when there is no room, PayloadTooLarge when there never will be, and
-        InvalidUpdate when another device uses this update_id.
+        Raises Overloaded when there is no room, PayloadTooLarge when there never will be,
+        InvalidUpdate when another device uses this update_id, and Unavailable while another
+        update of this name is being applied.
         """
         self._drop_abandoned()
         known = self._bodies.get(header.update_id)
@@ -59,69 +75,107 @@ class Staging:
                 update_id=header.update_id,
             )
         if known is None or not _same(known, header, payload):
-            self._bodies.pop(header.update_id, None)
+            if known is not None and known.applying:
+                raise Unavailable(
+                    f"an earlier push of {header.update_id!r} is being applied; push again"
+                )
             self._drop_those_of(header.device_id)
             known = self._take(header, payload)
-        known.header, known.touched_at = header, self.now()
+        known.header, known.touched_at = header, self._now()
         known.reader = Staged(self, known)
         return known.reader
+
+    def restore(self, header: UpdateHeader, assembler: Assembler, segment: int) -> None:
+        """Take back what had come of a body before a restart; left out where there is no room."""
+        body = Body(header, assembler, segment, touched_at=self._now())
+        if self.num_bytes + body.num_bytes > self._limit_bytes:
+            self._discard(header.update_id)
+        else:
+            self._bodies[header.update_id] = body
 
     @property
     def num_bytes(self) -> int:
         """Bytes set aside now."""
         return sum(body.num_bytes for body in self._bodies.values())
 
+    @property
+    def oldest_segment(self) -> int:
+        """The first of the journal's segments that holds a body's bytes, or may yet."""
+        return min((body.segment for body in self._bodies.values()), default=self.journal.segment)
+
     def received(self, update_id: UpdateId) -> int:
         """Bytes of an update's body that have come; 0 if none is on its way."""
         body = self._bodies.get(update_id)
         return 0 if body is None else body.assembler.received
 
-    def touch(self, body: _Body, reader: Staged) -> None:
-        """Something was added; raises Unavailable if another stream has taken the body over."""
+    def refuse(self, update_id: UpdateId, problem: StorageFull) -> None:
+        """The journal has no room for the body; its device must push again, later."""
+        body = self._bodies.pop(update_id, None)
+        if body is not None:
+            body.problem = problem
+
+    def touch(self, body: Body, reader: Staged) -> None:
+        """Something happens to a body. Raises StorageFull if the journal did not take it.
+
+        Raises Unavailable if another stream has taken the body over.
+        """
+        if body.problem is not None:
+            raise body.problem
         if self._bodies.get(body.header.update_id) is not body or body.reader is not reader:
             raise Unavailable(
                 f"the push of {body.header.update_id!r} was given up here or taken over by "
                 "another stream; push again"
             )
-        body.touched_at = self.now()
+        body.touched_at = self._now()
 
-    def leave(self, body: _Body, reader: Staged) -> None:
+    def leave(self, body: Body, reader: Staged) -> None:
         """The stream broke off; another may go on."""
         if body.reader is reader:
             body.reader = None
 
-    def drop(self, body: _Body, reader: Staged) -> None:
-        """Forget the body, if it is still this stream's."""
-        if body.reader is reader and self._bodies.get(body.header.update_id) is body:
+    def drop(self, body: Body, reader: Staged, *, settled: bool) -> None:
+        """Forget the body, if it is still this stream's; the journal knows of settled ones."""
+        if body.reader is not reader or self._bodies.get(body.header.update_id) is not body:
+            return
+        body.applying = False
+        if settled:
             del self._bodies[body.header.update_id]
+        else:
+            self._discard(body.header.update_id)
 
-    def _take(self, header: UpdateHeader, payload: PayloadHeader) -> _Body:
-        broken = [body for body in self._bodies.values() if body.reader is None]
+    def _take(self, header: UpdateHeader, payload: PayloadHeader) -> Body:
+        broken = [b for b in self._bodies.values() if b.reader is None and not b.applying]
         broken.sort(key=lambda body: body.touched_at)
-        free = self.limit_bytes - self.num_bytes
+        free = self._limit_bytes - self.num_bytes
         while free < payload.wire_bytes and broken:
             oldest = broken.pop(0)
-            del self._bodies[oldest.header.update_id]
+            self._discard(oldest.header.update_id)
             free += oldest.num_bytes
-        if free < payload.wire_bytes <= self.limit_bytes:
+        if free < payload.wire_bytes <= self._limit_bytes:
             raise Overloaded(
-                f"{self.limit_bytes - free} bytes of other updates are on their way in; push "
+                f"{self._limit_bytes - free} bytes of other updates are on their way in; push "
                 f"again in {RETRY_AFTER_S:g} s",
                 RETRY_AFTER_S,
             )
-        body = _Body(header, Assembler(payload, self.limit_bytes))
+        body = Body(header, Assembler(payload, self._limit_bytes), self.journal.segment)
+        body.ticket = self.journal.append(Opened(header, payload))
         self._bodies[header.update_id] = body
         return body
 
     def _drop_those_of(self, device_id: DeviceId) -> None:
-        theirs = [i for i, body in self._bodies.items() if body.header.device_id == device_id]
-        for update_id in theirs:
-            del self._bodies[update_id]
+        theirs = [b for b in self._bodies.values() if b.header.device_id == device_id]
+        for body in [b for b in theirs if not b.applying]:
+            self._discard(body.header.update_id)
 
     def _drop_abandoned(self) -> None:
-        limit = self.now() - self.keep_s
-        for update_id in [i for i, body in self._bodies.items() if body.touched_at < limit]:
-            del self._bodies[update_id]
+        limit = self._now() - self._keep_s
+        old = [body for body in self._bodies.values() if body.touched_at < limit]
+        for body in [b for b in old if not b.applying]:
+            self._discard(body.header.update_id)
+
+    def _discard(self, update_id: UpdateId) -> None:
+        self._bodies.pop(update_id, None)
+        self.journal.append(Discarded(update_id))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +183,7 @@ class Staged:
     """One stream's hold on a body."""
 
     staging: Staging
-    body: _Body
+    body: Body
 
     @property
     def header(self) -> UpdateHeader:
@@ -146,26 +200,50 @@ class Staged:
         """Whether every byte has come."""
         return self.body.assembler.is_complete
 
-    def add(self, chunk: Chunk) -> None:
-        """Take the next chunk; raises CorruptPayload, PayloadTooLarge or Unavailable."""
-        self.staging.touch(self.body, self)
-        self.body.assembler.add(chunk)
+    async def add(self, chunk: Chunk) -> None:
+        """Take the next chunk, once the journal has room for it.
 
-    def finish(self) -> Payload:
-        """The whole payload; raises CorruptPayload or Unavailable."""
+        Raises CorruptPayload, PayloadTooLarge, StorageFull or Unavailable.
+        """
+        journal = self.staging.journal
+        await journal.room()
         self.staging.touch(self.body, self)
-        return self.body.assembler.finish()
+        offset, data = chunk.offset, chunk.data
+        checksum = chunk.checksum if chunk.HasField("checksum") else None
+        self.body.assembler.take(offset, data, checksum)
+        piece = Piece(self.header.update_id, offset, data, checksum)
+        self.body.ticket = journal.append(piece)
+
+    async def finish(self) -> Payload:
+        """The whole payload, once the journal has it (not synced yet): it is being applied now.
+
+        Raises CorruptPayload, StorageFull or Unavailable.
+        """
+        self.staging.touch(self.body, self)
+        payload = self.body.assembler.finish()
+        await self.staging.journal.written(self.body.ticket)
+        self.staging.touch(self.body, self)
+        self.body.applying = True
+        return payload
 
     def leave(self) -> None:
         """The stream broke off; another may go on from `received`."""
         self.staging.leave(self.body, self)
 
-    def drop(self) -> None:
-        """Nothing of it is needed any more."""
-        self.staging.drop(self.body, self)
+    def give_up(self) -> None:
+        """It was not applied, and may be yet."""
+        self.body.applying = False
+
+    def settle(self) -> None:
+        """The update has its answer: nothing of the body is needed any more."""
+        self.staging.drop(self.body, self, settled=True)
+
+    def discard(self) -> None:
+        """The body is unsound: forget it."""
+        self.staging.drop(self.body, self, settled=False)
 
 
-def _same(known: _Body, header: UpdateHeader, payload: PayloadHeader) -> bool:
+def _same(known: Body, header: UpdateHeader, payload: PayloadHeader) -> bool:
     """Whether it is the same update; a restarted device sends it as a newer incarnation."""
     mine, theirs = (replace(h, incarnation=Incarnation(1)) for h in (known.header, header))
     return mine == theirs and known.assembler.header == payload

@@ -11,7 +11,7 @@ from hocket.core.events import SendTrigger, TaskFinished
 from hocket.core.ids import DeviceId
 from hocket.core.terms import Finished, Trigger
 from hocket.errors import StaleIncarnation
-from hocket_aggregator.owner import Turn
+from hocket_aggregator.turn import Turn
 
 QUEUE_SIZE = 8  # an honest device has one trigger in flight
 

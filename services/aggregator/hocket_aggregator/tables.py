@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqlalchemy import (
@@ -18,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
+from hocket.core.ids import Version
 from hocket.core.records import (
     DevicePhase,
     DeviceStatus,
@@ -27,18 +26,14 @@ from hocket.core.records import (
     UpdateRecord,
     VersionRecord,
 )
-from hocket.core.submodel import ChannelRule, SubmodelSpec
-from hocket.core.update import (
-    Applied,
-    Buffered,
-    Dropped,
-    DropReason,
-    Outcome,
-    RefreshReport,
-    UpdateHeader,
+from hocket.core.update import Dropped
+from hocket_aggregator.plain import (
+    compact_json,
+    header_of,
+    header_values,
+    outcome_of,
+    outcome_values,
 )
-
-SCHEMA_VERSION = 1
 
 _OF_STATUS = tuple(field.name for field in fields(Status))
 _OF_DEVICE = tuple(field.name for field in fields(DeviceStatus))
@@ -47,7 +42,7 @@ METADATA = MetaData()
 FACTS = Table(
     "facts",
     METADATA,
-    Column("name", String(32), primary_key=True),  # "schema", "identity", "status"
+    Column("name", String(32), primary_key=True),  # "identity", "status"
     Column("value", JSON, nullable=False),
 )
 VERSIONS = Table(
@@ -116,20 +111,10 @@ def version_of(row: RowMapping) -> VersionRecord:
 
 def update_row(record: UpdateRecord) -> dict[str, Any]:
     """An update and what became of it."""
-    header, outcome = record.header, record.outcome
+    outcome = record.outcome
     return {
-        "update_id": header.update_id,
-        "device_id": header.device_id,
-        "incarnation": header.incarnation,
-        "base_version": header.base_version,
-        "num_examples": header.num_examples,
-        "num_steps": header.num_steps,
-        "learning_rate": header.learning_rate,
-        "train_loss": header.train_loss,
-        "train_s": header.train_s,
-        "spec": asdict(header.spec),
-        "refresh": None if header.refresh is None else asdict(header.refresh),
-        "outcome": {"kind": type(outcome).__name__, **asdict(outcome)},
+        **header_values(record.header),
+        "outcome": outcome_values(outcome),
         "version": None if isinstance(outcome, Dropped) else outcome.version,
         "wire_bytes": record.wire_bytes,
         "dense_bytes": record.dense_bytes,
@@ -140,22 +125,8 @@ def update_row(record: UpdateRecord) -> dict[str, Any]:
 
 def update_of(row: RowMapping) -> UpdateRecord:
     """The record of its row."""
-    spec, refresh = row["spec"], row["refresh"]
-    header = UpdateHeader(
-        update_id=UpdateId(row["update_id"]),
-        device_id=DeviceId(row["device_id"]),
-        incarnation=Incarnation(row["incarnation"]),
-        base_version=Version(row["base_version"]),
-        num_examples=row["num_examples"],
-        num_steps=row["num_steps"],
-        learning_rate=row["learning_rate"],
-        train_loss=row["train_loss"],
-        train_s=row["train_s"],
-        spec=SubmodelSpec(tuple(spec["keep"]), ChannelRule(spec["rule"]), spec["seed"]),
-        refresh=None if refresh is None else RefreshReport(**refresh),
-    )
     return UpdateRecord(
-        header,
+        header_of({str(name): value for name, value in row.items()}),
         outcome_of(row["outcome"]),
         row["wire_bytes"],
         row["dense_bytes"],
@@ -164,23 +135,20 @@ def update_of(row: RowMapping) -> UpdateRecord:
     )
 
 
-def outcome_of(stored: dict[str, Any]) -> Outcome:
-    """What became of an update."""
-    fields = {name: value for name, value in stored.items() if name != "kind"}
-    if stored["kind"] == Applied.__name__:
-        return Applied(**fields)
-    if stored["kind"] == Buffered.__name__:
-        return Buffered(**fields)
-    return Dropped(**{**fields, "reason": DropReason(fields["reason"])})
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A value that is JSON already."""
+
+    text: str
 
 
-def status_fact(status: Status) -> dict[str, Any]:
-    """A status as JSON values."""
+def encode_status(status: Status) -> Encoded:
+    """A status as JSON; works in any thread."""
     # By hand: asdict copies every value deeply, which for a thousand devices takes 20 ms.
     devices = [{name: getattr(device, name) for name in _OF_DEVICE} for device in status.devices]
     evaluation = None if status.evaluation is None else asdict(status.evaluation)
     whole = {name: getattr(status, name) for name in _OF_STATUS}
-    return {**whole, "evaluation": evaluation, "devices": devices}
+    return Encoded(to_json({**whole, "evaluation": evaluation, "devices": devices}))
 
 
 def status_of(stored: dict[str, Any]) -> Status:
@@ -201,4 +169,6 @@ def status_of(stored: dict[str, Any]) -> Status:
 
 def to_json(value: Any) -> str:
     """Compact, and strict: the checks let no NaN through."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    if isinstance(value, Encoded):
+        return value.text
+    return compact_json(value)

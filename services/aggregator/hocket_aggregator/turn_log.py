@@ -6,8 +6,8 @@ import structlog
 
 from hocket.core.events import Evaluated, SendTrigger, Settled, TaskFinished, VersionMade
 from hocket.core.update import Dropped
-from hocket_aggregator.owner import Turn
 from hocket_aggregator.tally import wire_bytes_of
+from hocket_aggregator.turn import Turn
 
 log = structlog.get_logger()
 

@@ -25,6 +25,7 @@ import uvloop
 from hocket.core.chance import Stream
 from hocket.core.clock import Clock
 from hocket.hosting.command import run_command
+from hocket.hosting.folder import take_folder
 from hocket.hosting.ready import remove_ready, write_ready
 from hocket.hosting.settings import help_text, read_settings
 from hocket.obs import logging
@@ -64,7 +65,10 @@ def _work() -> None:
 
 async def run(settings: Settings) -> None:
     """Take part until the task is over, SIGTERM or SIGINT. Raises HocketError."""
-    with ThreadPoolExecutor(1, thread_name_prefix="training") as thread:
+    with (
+        take_folder(settings.state_dir, "device", "DEVICE_STATE_DIR"),
+        ThreadPoolExecutor(1, thread_name_prefix="training") as thread,
+    ):
         async with (
             open_channel(settings.registry) as to_registry,
             open_channel(settings.aggregator) as to_aggregator,

@@ -17,13 +17,14 @@ from hocket.core.device import Caller
 from hocket.core.ids import DeviceId
 from hocket.core.participant import Participant, ParticipantRules, Phase
 from hocket.core.terms import Finished, TaskTerms
-from hocket.errors import HocketError, Overloaded, TaskError, Unavailable, UnknownDevice
+from hocket.errors import HocketError, TaskError, Unavailable, UnknownDevice
 from hocket_device.ability import Ability
 from hocket_device.courier import Courier
+from hocket_device.keeper import Keeper
 from hocket_device.learner import Learner
-from hocket_device.lease import LeaseHolder
+from hocket_device.lease import PASSING, LeaseHolder
 from hocket_device.performer import Performer
-from hocket_device.state import State, save_state
+from hocket_device.state import State
 
 T = TypeVar("T")
 Workshop = Callable[[TaskTerms, DeviceId], Learner]
@@ -61,6 +62,7 @@ class Agent:
     on_ready: Callable[[], None] = lambda: None
     _effects: asyncio.Queue[ev.Effect] = field(default_factory=asyncio.Queue)
     _gave_up: asyncio.Event = field(default_factory=asyncio.Event)  # subscribe anew to say so
+    _said_busy: bool = False  # when it subscribed last
 
     async def run(self, stop: asyncio.Event, *, exit_when_finished: bool = True) -> None:
         """Take part until the task has finished or `stop` is set.
@@ -96,7 +98,6 @@ class Agent:
                     await keeping  # until it is cancelled
             finally:
                 self.interrupt()
-                await self._save(performer)
             keeping.cancel()
             listening.cancel()
 
@@ -114,38 +115,43 @@ class Agent:
         )
         await self._announce()
         await self.courier.time_round_trip()
-        participant = self._participant(terms)
-        return Performer(terms, participant, learner, self.courier, self.thread)
+        keeper = Keeper(self.state_dir, self.state, learner)
+        task = f"{terms.name} {terms.manifest.digest}"
+        await self._in_thread(lambda: keeper.open(task, device_id))
+        participant = self._participant(terms, keeper, device_id)
+        return Performer(terms, participant, learner, self.courier, keeper, self.thread)
 
     async def _announce(self) -> None:
         """Tell the registry what the device can do; the next heartbeat makes up for a failure."""
         try:
             await self.lease.renew(self.lease.caller)
-        except (Unavailable, Overloaded) as error:
+        except PASSING as error:
             log.warning("heartbeat_failed", problem=error.message)
 
-    def _participant(self, terms: TaskTerms) -> Participant:
-        device_id = self.lease.caller.device_id
+    def _participant(self, terms: TaskTerms, keeper: Keeper, device_id: DeviceId) -> Participant:
+        """As it was left; at rest, or about to finish the push that an earlier life began."""
+        kept = keeper.state.participant
         rules = ParticipantRules(
             terms.training.local_epochs, terms.refresh, terms.staleness_limit, terms.seed
         )
-        task = f"{terms.name} {terms.manifest.digest}"
-        kept = self.state.participant if self.state.task == task else None
-        self.state.task, self.state.device_id = task, device_id
-        if kept is None:
-            return Participant(rules, device_id)
-        return Participant.from_dict(rules, device_id, kept)
+        participant = (
+            Participant(rules, device_id)
+            if kept is None
+            else Participant.from_dict(rules, device_id, kept)
+        )
+        if keeper.parcel is not None:
+            self._tell(participant, ev.UnsettledPush())
+        return participant
 
     async def _act(self, performer: Performer) -> str:
         """Carry effects out, one after the other, until the task is over; the reason."""
         while True:
             effect = await self._effects.get()
             if isinstance(effect, ev.Stop):
+                await self._save(performer)
                 return effect.reason
             if isinstance(effect, ev.Rest):
-                if effect.gave_up:
-                    self._gave_up.set()
-                await self._rest(performer)
+                await self._rest(performer, gave_up=effect.gave_up)
                 continue
             event = await performer.perform(effect)
             if event is not None:
@@ -155,20 +161,22 @@ class Agent:
         for effect in participant.handle(event, self.courier.clock.now()):
             self._effects.put_nowait(effect)
 
-    async def _rest(self, performer: Performer) -> None:
-        """Between two trainings: keep what was learned, and say what the link carries."""
+    async def _rest(self, performer: Performer, *, gave_up: bool) -> None:
+        """Between two trainings: keep what was learned, and say what the link carries.
+
+        An aggregator that was told of a training when the device subscribed may have had its
+        update before, and waits for another: it too must hear that there is none.
+        """
+        if gave_up or (self._said_busy and not performer.participant.busy):
+            self._gave_up.set()
         await self._save(performer)
         await self.courier.time_round_trip()
         await self.lease.report_links([self.courier.link])
 
     async def _save(self, performer: Performer) -> None:
-        self.state.participant = performer.participant.to_dict()
-
-        def save() -> None:
-            performer.learner.save()
-            save_state(self.state, self.state_dir)
-
-        await self._in_thread(save)
+        """Keep all that followed from the last outcome; the outbox is empty from here on."""
+        kept = performer.participant.to_dict()
+        await self._in_thread(lambda: performer.keeper.try_to_commit(kept, None))
 
     async def _listen(self, performer: Performer) -> None:
         """Subscribe, and again whenever the stream breaks or the lease was taken anew."""
@@ -210,7 +218,8 @@ class Agent:
     async def _read(self, caller: Caller, participant: Participant) -> HocketError | None:
         """Hand on what the stream says; why it broke, or None when the task has finished."""
         try:
-            subscribed = self.courier.aggregator.subscribe(caller, training=participant.busy)
+            self._said_busy = participant.busy
+            subscribed = self.courier.aggregator.subscribe(caller, training=self._said_busy)
             async with aclosing(subscribed) as stream:
                 async for said in stream:
                     if isinstance(said, Finished):
@@ -220,7 +229,7 @@ class Agent:
                         return None
                     log.info("triggered", trigger=said.trigger_id, busy=participant.busy)
                     self._tell(participant, ev.Triggered(said))
-        except (Unavailable, Overloaded, UnknownDevice) as error:
+        except (*PASSING, UnknownDevice) as error:
             return error
         return Unavailable("the aggregator ended the subscription")
 

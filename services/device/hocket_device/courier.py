@@ -16,15 +16,31 @@ from hocket.core.payload import Payload
 from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.terms import TaskTerms
 from hocket.core.update import Outcome, UpdateHeader
-from hocket.errors import CorruptPayload, HocketError, Overloaded, Unavailable, UnknownDevice
+from hocket.errors import CorruptPayload, HocketError, Unavailable, UnknownDevice
+from hocket.hosting.failpoint import Failpoint, reach
 from hocket.rpc.aggregator_client import UNPACED, AggregatorClient
 from hocket.rpc.transfer import Pacer, PulledModel
-from hocket_device.lease import LeaseHolder, retry_s
+from hocket_device.lease import PASSING, LeaseHolder, retry_s
 from hocket_device.state import Tally
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+class _Marked:
+    """A pacer that marks the place at which some of a body was sent and some was not."""
+
+    def __init__(self, pace: Pacer) -> None:
+        self._pace = pace
+        self._sent = False
+
+    async def take(self, num_bytes: int) -> None:
+        """As `pace`."""
+        await self._pace.take(num_bytes)
+        if self._sent:
+            reach(Failpoint.MID_PUSH)
+        self._sent = True
 
 
 @dataclass(slots=True)
@@ -72,7 +88,7 @@ class Courier:
                 spec=spec,
                 pace=self.down,
             )
-        except (Unavailable, Overloaded, UnknownDevice, CorruptPayload) as error:
+        except (*PASSING, UnknownDevice, CorruptPayload) as error:
             self.link = self.link.after_break()
             log.warning("fresh_pull_failed", problem=error.message)
             return None
@@ -86,7 +102,7 @@ class Courier:
 
         async def attempt(caller: Caller) -> Outcome:
             speaking = replace(header, incarnation=caller.incarnation)
-            pushed = await self.aggregator.push(speaking, payload, pace=self.up)
+            pushed = await self.aggregator.push(speaking, payload, pace=_Marked(self.up))
             self.tally.bytes_up += pushed.num_bytes
             self.link = self.link.after_upload(pushed.num_bytes, pushed.seconds)
             return pushed.outcome
@@ -98,7 +114,7 @@ class Courier:
         began = self.clock.now()
         try:
             await self.aggregator.get_task()
-        except (Unavailable, Overloaded):
+        except PASSING:
             return
         self.link = self.link.after_round_trip(self.clock.now() - began)
 
@@ -108,7 +124,7 @@ class Courier:
             caller = self.lease.caller
             try:
                 return await call(caller)
-            except (Unavailable, Overloaded, UnknownDevice) as error:
+            except (*PASSING, UnknownDevice) as error:
                 log.warning("call_failed", call=what, problem=error.message, attempt=attempt)
                 await self.recover(caller, error, attempt)
                 attempt += 1
@@ -120,7 +136,7 @@ class Courier:
         does not know need not be gone. Raises StaleIncarnation.
         """
         if isinstance(error, UnknownDevice):
-            with suppress(Unavailable, Overloaded):
+            with suppress(*PASSING):
                 await self.lease.renew(caller)
         elif isinstance(error, Unavailable):
             self.link = self.link.after_break()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from hocket.core.capability import CostLine
 from hocket.core.payload import Payload
 from hocket.core.submodel import SubmodelSpec
+from hocket_device.outbox import Parcel
 
 
 class Interrupted(Exception):
@@ -85,6 +87,18 @@ class Learner(Protocol):
         """Drop what error feedback holds."""
         ...
 
-    def save(self) -> None:
-        """Keep on disk what error feedback holds."""
+    @property
+    def residual(self) -> object | None:
+        """What error feedback holds, if anything: another object whenever it has changed."""
+        ...
+
+    def save(self, file: Path) -> None:
+        """Keep the residual in a file; raises OSError."""
+        ...
+
+    def restore(self, residual: Path | None, parcel: Parcel | None) -> None:
+        """Take back what an earlier life saved, and the update that it had not settled.
+
+        Then `put_back` is about that update. Raises DataError for a damaged file.
+        """
         ...

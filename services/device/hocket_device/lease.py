@@ -12,12 +12,15 @@ from hocket.core.capability import Capability
 from hocket.core.clock import Clock
 from hocket.core.device import Caller
 from hocket.core.link import Link
-from hocket.errors import HocketError, Overloaded, Unavailable, UnknownDevice
+from hocket.errors import HocketError, Overloaded, StorageFailed, Unavailable, UnknownDevice
 from hocket.rpc.backoff import backoff
 from hocket.rpc.registry_client import Joined, RegistryClient
 
 LEAVE_S = 2.0  # a farewell is not worth a longer wait
 LONGEST_WAIT_S = 3.0  # between two tries: a service that has come up is found soon
+
+PASSING = (Unavailable, Overloaded, StorageFailed)
+"""Errors of a service that cannot answer now: it may once it has room, or was started again."""
 
 log = structlog.get_logger()
 
@@ -73,7 +76,7 @@ class LeaseHolder:
                     self._capability(), self._device_id, self._labels
                 )
                 break
-            except (Unavailable, Overloaded) as error:
+            except PASSING as error:
                 log.warning("join_failed", problem=error.message, attempt=attempt)
                 await self._wait(retry_s(error, attempt, self._chance))
                 attempt += 1
@@ -94,7 +97,7 @@ class LeaseHolder:
             caller = self.caller
             try:
                 await self.renew(caller)
-            except (Unavailable, Overloaded) as error:
+            except PASSING as error:
                 log.warning("heartbeat_failed", problem=error.message, attempt=attempt)
                 wait_s = min(self._heartbeat_s, retry_s(error, attempt, self._chance))
                 attempt += 1
@@ -104,7 +107,7 @@ class LeaseHolder:
     async def renew(self, caller: Caller) -> None:
         """Send a heartbeat for `caller`, unless it is replaced; join again if its lease is over.
 
-        Raises StaleIncarnation, Unavailable, Overloaded.
+        Raises StaleIncarnation and the errors of PASSING.
         """
         async with self._renewing:
             if caller != self.caller:
@@ -125,7 +128,7 @@ class LeaseHolder:
         """Tell what the links carry; the next report makes up for one that fails."""
         try:
             await self._registry.report_links(self.caller, links)
-        except (Unavailable, Overloaded, UnknownDevice) as error:
+        except (*PASSING, UnknownDevice) as error:
             log.warning("links_not_reported", problem=error.message)
 
     async def leave(self) -> None:

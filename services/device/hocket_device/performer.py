@@ -7,33 +7,41 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from hocket.core import participant_events as ev
-from hocket.core.ids import UpdateId
+from hocket.core.ids import UpdateId, Version
 from hocket.core.participant import Participant
 from hocket.core.terms import TaskTerms
 from hocket.core.update import Dropped, Outcome, UpdateHeader
 from hocket.errors import HocketError, NotFinite, StaleIncarnation
+from hocket.hosting.failpoint import Failpoint, reach
+from hocket.rpc.backoff import backoff
 from hocket.rpc.transfer import PulledModel
 from hocket_device.courier import Courier
+from hocket_device.keeper import Keeper
 from hocket_device.learner import EpochResult, Interrupted, Learner
+from hocket_device.outbox import Parcel
 
 T = TypeVar("T")
+
+FULL_DISK_S = 60.0  # the longest wait before another try to write the outbox
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Performer:
-    """Hands work to the training thread and transfers to the courier."""
+    """Hands work to the training thread, transfers to the courier, updates on their way to disk."""
 
     terms: TaskTerms
     participant: Participant
     learner: Learner
     courier: Courier
+    keeper: Keeper
     thread: Executor  # of one worker: torch is used nowhere else
     _epochs: list[EpochResult] = field(default_factory=list)
     _fresh: PulledModel | None = None
@@ -52,21 +60,22 @@ class Performer:
             log.warning("training_failed", problem=error.message)
             return ev.Failed()
 
-    async def _perform(self, effect: ev.Effect) -> ev.Event | None:
+    async def _perform(  # noqa: PLR0911 -- a table
+        self, effect: ev.Effect
+    ) -> ev.Event | None:
         match effect:
             case ev.Pull():
                 return await self._pull()
             case ev.TrainEpoch(epoch):
                 return await self._train(epoch)
             case ev.PullFresh(base):
-                limit_bytes = self.terms.manifest.dense_bytes
-                spec = self.learner.spec
-                self._fresh = await self.courier.pull_fresh(base, limit_bytes, spec)
-                return ev.FreshArrived(None if self._fresh is None else self._fresh.version)
+                return await self._pull_fresh(base)
             case ev.Merge(_, beta):
                 return await self._merge(beta)
             case ev.Push():
                 return await self._push(effect)
+            case ev.PushAgain():
+                return await self._send()
             case ev.PutBackResidual():
                 await self.in_thread(self.learner.put_back)
             case ev.ForgetResidual():
@@ -95,6 +104,11 @@ class Performer:
         )
         return ev.EpochDone()
 
+    async def _pull_fresh(self, base: Version) -> ev.Event:
+        limit_bytes = self.terms.manifest.dense_bytes
+        self._fresh = await self.courier.pull_fresh(base, limit_bytes, self.learner.spec)
+        return ev.FreshArrived(None if self._fresh is None else self._fresh.version)
+
     async def _merge(self, beta: float) -> ev.Event:
         fresh, self._fresh = self._fresh, None
         if fresh is None:
@@ -106,15 +120,52 @@ class Performer:
 
     async def _push(self, push: ev.Push) -> ev.Event:
         payload = await self.in_thread(self.learner.encode)
+        if not await self._keep(Parcel(self._header(push), payload)):
+            await self.in_thread(self.learner.put_back)
+            return ev.Failed()
+        reach(Failpoint.OUTBOX_WRITTEN)
+        return await self._send()
+
+    async def _keep(self, parcel: Parcel) -> bool:
+        """Put the update in the outbox, however long the disk is full.
+
+        False if the task is over before: then it would be of no use to anybody.
+        """
+        attempt = 0
+        while not self.participant.finishing:
+            kept = self.participant.to_dict()
+            try:
+                await self.in_thread(partial(self.keeper.commit, kept, parcel))
+            except OSError as error:
+                wait_s = 1.0 + backoff(attempt, self.courier.chance, longest_s=FULL_DISK_S)
+                log.warning(
+                    "update_held_back",
+                    problem=f"the outbox cannot be written ({error}); make room in the state "
+                    "folder: an update is pushed only once it would survive a restart",
+                    retry_s=round(wait_s, 1),
+                )
+                await self.courier.clock.sleep_until(self.courier.clock.now() + wait_s)
+                attempt += 1
+            else:
+                return True
+        return False
+
+    async def _send(self) -> ev.Event:
+        """See what is in the outbox through to its outcome."""
+        parcel = self.keeper.parcel
+        if parcel is None:
+            raise RuntimeError("asked to push though the outbox is empty")
         try:
-            outcome = await self.courier.push(self._header(push), payload)
+            outcome = await self.courier.push(parcel.header, parcel.payload)
         except StaleIncarnation:
             raise
         except HocketError as error:
+            reach(Failpoint.OUTCOME_KNOWN)
             self.courier.tally.updates_refused += 1
             log.warning("update_refused", problem=error.message, reason=error.reason)
             return ev.PushRefused(error)
-        self._settled(outcome, payload.header.wire_bytes)
+        reach(Failpoint.OUTCOME_KNOWN)
+        self._settled(outcome, parcel)
         return ev.PushSettled(outcome)
 
     def _header(self, push: ev.Push) -> UpdateHeader:
@@ -133,7 +184,7 @@ class Performer:
             refresh=push.refresh,
         )
 
-    def _settled(self, outcome: Outcome, wire_bytes: int) -> None:
+    def _settled(self, outcome: Outcome, parcel: Parcel) -> None:
         if isinstance(outcome, Dropped):
             self.courier.tally.updates_dropped += 1
             log.warning("update_dropped", reason=outcome.reason.name, tau=outcome.tau)
@@ -141,11 +192,12 @@ class Performer:
         self.courier.tally.updates_accepted += 1
         log.info(
             "update_accepted",
+            update=parcel.header.update_id,
             version=outcome.version,
             weight=round(outcome.weight, 4),
             tau=outcome.tau,
-            loss=round(self._epochs[-1].mean_loss, 4),
-            wire_bytes=wire_bytes,
+            loss=round(parcel.header.train_loss, 4),
+            wire_bytes=parcel.payload.header.wire_bytes,
         )
 
     async def in_thread(self, work: Callable[[], T]) -> T:

@@ -14,25 +14,21 @@ from hocket.errors import DataError
 from hocket.learn.codecs.feedback import ErrorFeedback
 from hocket_device.state import replace_file
 
-FILE = "residual.safetensors"
 TENSOR = "residual"
 
 
-def save_residual(feedback: ErrorFeedback, folder: Path) -> None:
-    """Keep the residual; a file from before goes away when there is none."""
-    file = folder / FILE
+def save_residual(feedback: ErrorFeedback, file: Path) -> None:
+    """Keep the residual; no file if there is none. Raises OSError."""
     if feedback.residual is None or feedback.part is None:
-        file.unlink(missing_ok=True)
         return
     digest, spec = feedback.part
     metadata = {"manifest": digest, "spec": json.dumps(asdict(spec))}
     replace_file(file, save({TENSOR: feedback.residual.contiguous()}, metadata))
 
 
-def load_residual(feedback: ErrorFeedback, folder: Path) -> None:
-    """Take the residual back, if one was kept. Raises DataError for a damaged file."""
-    file = folder / FILE
-    if not feedback.enabled or not file.exists():
+def load_residual(feedback: ErrorFeedback, file: Path) -> None:
+    """Take back what was kept. Raises DataError for a damaged file."""
+    if not feedback.enabled:
         return
     try:
         with safe_open(file, "pt") as kept:
@@ -42,5 +38,5 @@ def load_residual(feedback: ErrorFeedback, folder: Path) -> None:
         part = SubmodelSpec(tuple(spec["keep"]), ChannelRule(spec["rule"]), int(spec["seed"]))
         feedback.part = (metadata["manifest"], part)
         feedback.residual = residual
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{file} is damaged ({error}); delete it") from error

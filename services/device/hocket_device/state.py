@@ -1,13 +1,19 @@
-"""What a device remembers when it is restarted: its name, its controls, its tallies. JSON."""
+"""What a device remembers when it is restarted: its name, its controls, its tallies. JSON.
+
+It names the files of what is too big for it; `keeper` says why.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import Buffer
 
 from hocket.errors import DataError, StartupError
 
@@ -34,6 +40,9 @@ class State:
     task: str = ""  # that `participant` belongs to
     participant: Mapping[str, Any] | None = None
     tally: Tally = field(default_factory=Tally)
+    number: int = 0  # of the last commit; it names the files that came with it
+    residual: int = 0  # number of the file with what error feedback holds; 0: it holds nothing
+    outbox: int = 0  # number of the file with the update that has no outcome yet; 0: none
 
 
 def load_state(folder: Path) -> State:
@@ -65,17 +74,32 @@ def save_state(state: State, folder: Path) -> None:
     replace_file(folder / FILE, text.encode())
 
 
-def replace_file(file: Path, data: bytes) -> None:
-    """Write to a temporary name, sync, rename."""
+def replace_file(file: Path, *pieces: Buffer) -> None:
+    """Write to a temporary name, sync, rename, sync the folder.
+
+    Raises OSError; room that was taken is given back.
+    """
     temporary = file.with_name(file.name + ".new")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
+    try:
+        with temporary.open("wb") as stream:
+            for piece in pieces:
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _read(kept: dict[str, Any]) -> State:
     if kept.pop("format") != FORMAT:
         raise ValueError("another version of Hocket wrote it")
-    return State(**kept | {"tally": Tally(**kept["tally"])})
+    files = {name: int(kept.get(name, 0)) for name in ("number", "residual", "outbox")}
+    return State(**kept | files | {"tally": Tally(**kept["tally"])})

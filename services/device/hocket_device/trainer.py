@@ -30,6 +30,7 @@ from hocket.learn.submodels.layout import ChannelGraph, undroppable
 from hocket.learn.submodels.plan import IndexPlan, plan_of
 from hocket.learn.training import LocalTrainer, MergeReport, TrainingRules
 from hocket_device.learner import EpochResult, Interrupted
+from hocket_device.outbox import Parcel
 from hocket_device.pace import Pace
 from hocket_device.probe import Probe, probe_batch_sizes
 from hocket_device.residual import load_residual, save_residual
@@ -48,12 +49,10 @@ class Trainer:
         pace: how fast.
         keep: share of channels of the submodel that the device trains; 1 is the full model.
         name: the device's, for its random draws.
-        state_dir: where what error feedback holds is kept; None: nowhere.
 
     Raises:
         ModelError: the model is not the aggregator's, or cannot be sliced though `keep` is below 1.
         InvalidRequest: a dropout row does not fit the model.
-        DataError: what error feedback held is damaged on disk.
     """
 
     def __init__(
@@ -65,15 +64,12 @@ class Trainer:
         *,
         keep: float = 1.0,
         name: str = "",
-        state_dir: Path | None = None,
     ) -> None:
         _check_manifest(model, terms)
         self.spec = FULL if keep >= 1.0 else SubmodelSpec((keep,), ChannelRule.LEADING)
         self.feedback = ErrorFeedback(enabled=terms.encoding.error_feedback)
-        if state_dir is not None:
-            load_residual(self.feedback, state_dir)
         self._model, self._examples, self._terms, self._pace = model, examples, terms, pace
-        self._name, self._state_dir = name, state_dir
+        self._name = name
         self._rules = _rules(terms.training)
         self._codec = _codec(terms.encoding)
         self._graph = _graph(model, required=not self.spec.is_full)
@@ -140,10 +136,26 @@ class Trainer:
         """What error feedback holds means nothing any more."""
         self.feedback.reset()
 
-    def save(self) -> None:
-        """Keep on disk what error feedback holds."""
-        if self._state_dir is not None:
-            save_residual(self.feedback, self._state_dir)
+    @property
+    def residual(self) -> Tensor | None:
+        """What error feedback holds, if anything: another object whenever it has changed."""
+        return self.feedback.residual
+
+    def save(self, file: Path) -> None:
+        """Keep the residual in a file. Raises OSError."""
+        save_residual(self.feedback, file)
+
+    def restore(self, residual: Path | None, parcel: Parcel | None) -> None:
+        """Take back what an earlier life saved, and the update that it had not settled.
+
+        Raises DataError for a damaged file.
+        """
+        if residual is not None:
+            load_residual(self.feedback, residual)
+        if parcel is not None:
+            spec = parcel.header.spec
+            manifest = plan_of(self._graph, spec).sliced_manifest
+            self.feedback.resume(parcel.payload, manifest, spec)
 
     def probe(self, probe: Probe | None = None) -> tuple[CostLine, ...]:
         """Time real training steps at several widths, throttled as in real work."""

@@ -39,7 +39,6 @@ def open_workshop(settings: Settings, pace: Pace) -> Callable[[TaskTerms, Device
             pace,
             keep=settings.keep,
             name=device_id,
-            state_dir=settings.state_dir,
         )
 
     return trainer

@@ -23,22 +23,24 @@ class Registry:
     service: RegistryService
     roster: Roster
     writer: GroupWriter
+    store: DeviceStore
 
 
 @asynccontextmanager
 async def open_registry(settings: Settings, clock: Clock, ids: Stream) -> AsyncIterator[Registry]:
     """A registry that remembers what its folder holds; `ids` names devices without a name.
 
-    Raises StartupError when the folder cannot be used.
+    Raises StartupError when the folder cannot be used, StorageFull when its disk has no room.
     """
-    store = await DeviceStore.open(settings.data_dir)
+    store = await DeviceStore.open(settings.data_dir, settings.database)
     try:
         stored = await store.load()
         membership = Membership(settings.lease_s, ids)
         membership.restore(stored.devices, stored.revision, clock.now())
         await store.save((), membership.revision)
-        writer = GroupWriter(store.save, membership.revision)
+        writer = GroupWriter(store.save, membership.revision, clock)
         roster = Roster(membership, writer, clock, max_watchers=settings.max_watchers)
-        yield Registry(RegistryService(roster, heartbeat_s=settings.heartbeat_s), roster, writer)
+        service = RegistryService(roster, heartbeat_s=settings.heartbeat_s)
+        yield Registry(service, roster, writer, store)
     finally:
         await store.close()

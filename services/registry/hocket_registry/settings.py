@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, Field(description="folder of registry.sqlite3; made if missing")] = (
         Path("data/registry")
     )
+    database: Annotated[
+        str, Field(description="URL of the devices' database; SQLite in the data folder if not set")
+    ] = ""
     lease_s: Annotated[
         float,
         Field(gt=0, allow_inf_nan=False, description="seconds of silence that end a lease"),

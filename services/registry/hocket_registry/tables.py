@@ -25,13 +25,11 @@ from hocket.core.device import Device, DeviceState
 from hocket.core.ids import DeviceId, Incarnation
 from hocket.core.link import Link
 
-SCHEMA_VERSION = 1
-
 METADATA = MetaData()
 COUNTERS = Table(
     "counters",
     METADATA,
-    Column("name", String(32), primary_key=True),  # "schema", "revision"
+    Column("name", String(32), primary_key=True),  # "revision"
     Column("value", BigInteger, nullable=False),
 )
 DEVICES = Table(

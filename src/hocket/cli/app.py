@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from hocket.cli.bench import bench
 from hocket.cli.demo import demo
 from hocket.cli.doctor import doctor
 from hocket.cli.export import export
 from hocket.cli.inspect import devices, lineage, status, versions
+from hocket.cli.replay import replay
 from hocket.cli.up import up
 from hocket.errors import HocketError
 
@@ -21,8 +23,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, up, status, devices, versions, lineage, export, doctor):
+for command in (demo, up, status, devices, versions, lineage, replay, export, doctor):
     app.command()(command)
+app.add_typer(bench, name="bench")
 
 
 def _print_version(asked: bool) -> None:

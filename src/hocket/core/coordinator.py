@@ -5,13 +5,12 @@ A plain synchronous object. The services and the simulator drive the very same o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Generic, Self, TypeVar
 
 from hocket.core import events as ev
 from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.fleet import Fleet, Member
-from hocket.core.ids import DeviceId, Version
+from hocket.core.ids import Version
 from hocket.core.past import Answered, BaseHeld, Ended, Past
 from hocket.core.records import DevicePhase, DeviceStatus, Evaluation
 from hocket.core.state import TaskState
@@ -35,13 +34,13 @@ class Coordinator(Generic[P, S]):
         strategy: Strategy[P, S],
         state: TaskState[P, S],
         slots: SlotPolicy | None = None,
-        earlier: Mapping[DeviceId, DeviceStatus] | None = None,
     ) -> None:
         self.rules = rules
+        self.strategy = strategy
         self.state = state
-        self.fleet = Fleet(earlier)
-        self._strategy = strategy
-        self._triggering = Triggering(rules, self.fleet, slots or FixedSlot(), state)
+        self.slots: SlotPolicy = slots or FixedSlot()
+        self.fleet = Fleet()
+        self._triggering = Triggering(rules, self.fleet, self.slots, state)
         self._evaluated: tuple[Version, Evaluation] | None = None
 
     @classmethod
@@ -142,10 +141,12 @@ class Coordinator(Generic[P, S]):
         member = self.fleet.see(device, now)
         if reborn:
             self._triggering.forget(device.device_id)
-        if reborn or device.state is not DeviceState.ALIVE:
             member.subscribed = False
+        if reborn or device.state is not DeviceState.ALIVE:
             self.versions.fall_silent(device.device_id)  # it may yet push what it has trained
             member.rest(now)
+        elif member.subscribed and member.status.phase is DevicePhase.AWAY:
+            member.rest(now)  # its lease goes on after all, and its stream never broke
 
     def _subscribed(
         self, member: Member, training: bool, now: float, effects: list[ev.Effect[P]]
@@ -165,7 +166,7 @@ class Coordinator(Generic[P, S]):
             return  # an older incarnation's stream has nothing to say about the newer one
         member.subscribed = False
         if member.status.phase is DevicePhase.IDLE:
-            self._rest(member, now)
+            member.rest(now)  # one that was given up may yet push what it has trained
 
     def _base_taken(self, member: Member, version: Version, now: float) -> None:
         self.versions.hold(member.device.device_id, version)
@@ -248,7 +249,7 @@ class Coordinator(Generic[P, S]):
 
     def _fold(self, update: Update[P], effects: list[ev.Effect[P]]) -> Outcome:
         header = update.header
-        folded = self.state.fold(self._strategy, update)
+        folded = self.state.fold(self.strategy, update)
         if header.refresh is not None and not isinstance(folded.outcome, Dropped):
             self._triggering.learn(header.device_id, header.refresh)
         if folded.made is not None:

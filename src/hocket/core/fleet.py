@@ -63,7 +63,8 @@ class Member:
 
     def rest(self, now: float) -> None:
         """Nothing in flight any more."""
-        phase = DevicePhase.IDLE if self.subscribed else DevicePhase.AWAY
+        alive = self.device.state is DeviceState.ALIVE
+        phase = DevicePhase.IDLE if self.subscribed and alive else DevicePhase.AWAY
         self.enter(phase, now, base=NO_VERSION)
 
     def count(self, outcome: Outcome, train_loss: float, wire: int, dense: int) -> None:
@@ -89,13 +90,17 @@ class Member:
 class Fleet:
     """Every device that the registry has told of."""
 
-    def __init__(self, earlier: Mapping[DeviceId, DeviceStatus] | None = None) -> None:
-        self._earlier = earlier or {}  # what is known of devices from before
+    def __init__(self) -> None:
+        self._earlier: Mapping[DeviceId, DeviceStatus] = {}
         self._members: dict[DeviceId, Member] = {}
         self._phases = ByPhase()
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members.values())
+
+    def remember(self, earlier: Mapping[DeviceId, DeviceStatus]) -> None:
+        """What devices did in an earlier life, for when they are seen again."""
+        self._earlier = earlier
 
     def see(self, device: Device, now: float) -> Member:
         """Take in the registry's newest word on a device."""

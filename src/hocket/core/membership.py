@@ -75,17 +75,20 @@ class Membership:
         """Take over what an earlier process stored; whoever was alive gets a fresh lease.
 
         That process may have shown watchers changes that it never stored, so the numbering goes on
-        well beyond them and `changes_since` answers any earlier revision in full. Store the new
-        `revision` before serving. Call it once, on an empty membership.
+        well beyond them: each device counts as changed, lest a watcher holds what was lost for
+        newer, and `changes_since` answers any earlier revision in full. Store the new `revision`
+        before serving. Call it once, on an empty membership.
         """
-        for device in devices:
-            lease = _Lease(replace(device, lease_left_s=0.0), now + self.lease_s)
+        at = revision + REVISION_GAP
+        for number, device in enumerate(devices, start=1):
+            again = replace(device, lease_left_s=0.0, revision=at + number)
+            lease = _Lease(again, now + self.lease_s)
             self._leases[device.device_id] = lease
             if device.state is DeviceState.ALIVE:
                 self._queue(lease)
         self._names = sorted(self._leases)
         if self._leases or revision:
-            self._revision = self._first_revision = revision + REVISION_GAP
+            self._first_revision, self._revision = at, at + len(self._leases)
             self._log = ChangeLog(self._log_size, self._revision)
 
     def handle(self, event: Event, now: float) -> list[Effect]:

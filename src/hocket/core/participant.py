@@ -109,7 +109,7 @@ class Participant:
         """After which epoch the training in flight asks for the fresh model; 0: never."""
         return self._training.slot
 
-    def handle(  # noqa: C901, PLR0911 -- a table
+    def handle(  # noqa: C901, PLR0911, PLR0912 -- a table
         self, event: ev.Event, now: float
     ) -> list[ev.Effect]:
         """Take one event in at `now` (seconds, never decreasing)."""
@@ -118,6 +118,9 @@ class Participant:
                 return []
             case _, ev.FinishedTask(reason):
                 return self._finish(reason)
+            case Phase.RESTING, ev.UnsettledPush():
+                self.phase = Phase.PUSHING
+                return [ev.PushAgain()]
             case Phase.RESTING, ev.Triggered(trigger):
                 return self._begin(trigger)
             case Phase.PULLING, ev.Pulled(version):
@@ -141,7 +144,11 @@ class Participant:
         return []
 
     def to_dict(self) -> dict[str, Any]:
-        """What must survive a restart, as JSON values. A training in flight does not."""
+        """What must survive a restart, as JSON values.
+
+        A training in flight does not, but its update may: then tell the next life of it by
+        UnsettledPush.
+        """
         return {
             "gamma": self.controls.gamma,
             "upsilon": self.controls.upsilon,

@@ -11,6 +11,11 @@ from hocket.errors import HocketError
 
 
 @dataclass(frozen=True, slots=True)
+class UnsettledPush:
+    """An earlier life kept an update whose outcome it did not learn. Told before all else."""
+
+
+@dataclass(frozen=True, slots=True)
 class Triggered:
     """The aggregator asks for one training."""
 
@@ -75,7 +80,8 @@ class FinishedTask:
 
 
 Event = (
-    Triggered
+    UnsettledPush
+    | Triggered
     | Pulled
     | EpochDone
     | FreshArrived
@@ -131,6 +137,11 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
+class PushAgain:
+    """Offer the update that an earlier life kept, under its old update_id, until it is settled."""
+
+
+@dataclass(frozen=True, slots=True)
 class PutBackResidual:
     """The update was not used: error feedback takes the message back (codecs.md C.1)."""
 
@@ -150,5 +161,14 @@ class Stop:
 
 
 Effect = (
-    Pull | ForgetResidual | TrainEpoch | PullFresh | Merge | Push | PutBackResidual | Rest | Stop
+    Pull
+    | ForgetResidual
+    | TrainEpoch
+    | PullFresh
+    | Merge
+    | Push
+    | PushAgain
+    | PutBackResidual
+    | Rest
+    | Stop
 )

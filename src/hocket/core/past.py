@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -39,7 +40,7 @@ class Ended:
 Past = Answered[P] | BaseHeld | Ended
 
 
-def past_of(event: ev.Event[P], effects: list[ev.Effect[P]]) -> list[Past[P]]:
+def past_of(event: ev.Event[P], effects: Sequence[ev.Effect[P]]) -> list[Past[P]]:
     """What is to be kept of an event that the coordinator took in, in the order of its parts."""
     kept: list[Past[P]] = []
     if isinstance(event, ev.BaseTaken):

@@ -13,8 +13,10 @@ from hocket.core.records import DevicePhase
 from hocket.core.scheduling import AnyPace, AnySelection, Candidate, Progress, Work, expected_s
 from hocket.core.state import TaskState
 from hocket.core.stop import Stop
+from hocket.core.strategy import Memory
 from hocket.core.terms import Trigger
 from hocket.core.update import RefreshReport
+from hocket.errors import CorruptState
 
 
 class SlotPolicy(Protocol):
@@ -26,6 +28,14 @@ class SlotPolicy(Protocol):
 
     def reinforce(self, slot: int, reward: float) -> None:
         """Learn from what a merge at `slot` gained."""
+        ...
+
+    def keep(self) -> Memory[Any]:
+        """All that it has learned, so that `recall` gives it back bit for bit."""
+        ...
+
+    def recall(self, kept: Memory[Any]) -> None:
+        """Become what `keep` was called on. Raises CorruptState for another policy's memory."""
         ...
 
 
@@ -41,6 +51,18 @@ class FixedSlot:
 
     def reinforce(self, slot: int, reward: float) -> None:
         """A fixed slot learns nothing."""
+
+    def keep(self) -> Memory[Any]:
+        """Nothing."""
+        return Memory()
+
+    def recall(self, kept: Memory[Any]) -> None:
+        """Raises CorruptState for anything but nothing."""
+        if kept.facts or kept.tensors:
+            raise CorruptState(
+                "a learned slot policy is stored, but the task has a fixed slot: restore "
+                "`kind` of [refresh] in the task file, or begin anew in another folder"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +139,9 @@ class Triggering:
         self._state.triggers_sent += 1
         slot = 0
         if device_id not in self._reported:
-            slot = self._slots.propose(stream_seed(self._rules.seed, "slot", self._state.triggers_sent))
+            slot = self._slots.propose(
+                stream_seed(self._rules.seed, "slot", self._state.triggers_sent)
+            )
         timeout_s = self._rules.train_timeout_s
         member.last_triggered = now
         member.timeout_at = now + timeout_s

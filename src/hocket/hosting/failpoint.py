@@ -44,7 +44,9 @@ def arm(setting: str) -> None:
         _armed[Failpoint(name)] = int(count)
     except ValueError:
         known = ", ".join(Failpoint)
-        raise WrongSettings(f"{VARIABLE} is {setting!r}; write NAME:N with one of {known}") from None
+        raise WrongSettings(
+            f"{VARIABLE} is {setting!r}; write NAME:N with one of {known}"
+        ) from None
 
 
 def reach(place: Failpoint) -> None:

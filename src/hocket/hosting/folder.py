@@ -1,19 +1,13 @@
-"""A service's own folder: one process at a time, and a SQLite database in it."""
+"""A service's own folder: one process at a time, and a note of where its records are."""
 
 from __future__ import annotations
 
 import fcntl
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
-
-from sqlalchemy import URL, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from typing import IO
 
 from hocket.errors import StartupError
-
-BUSY_S = 5.0  # how long to wait for another process's hold on the file
 
 
 def take_folder(folder: Path, owner: str, variable: str) -> IO[str]:
@@ -38,18 +32,20 @@ def take_folder(folder: Path, owner: str, variable: str) -> IO[str]:
     return lock
 
 
-def open_sqlite(file: Path, **options: Any) -> AsyncEngine:
-    """A database with one writer: WAL, so that readers never wait, and synced commits."""
-    url = URL.create("sqlite+aiosqlite", database=str(file))
-    engine = create_async_engine(
-        url, poolclass=NullPool, connect_args={"timeout": BUSY_S}, **options
-    )
+def note_database(folder: Path, owner: str, url: str | None) -> None:
+    """Leave word of a database that is not the folder's own file (None: it is that file).
 
-    @event.listens_for(engine.sync_engine, "connect")
-    def configure(connection: DBAPIConnection, _: object) -> None:
-        cursor = connection.cursor()
-        for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-            cursor.execute(f"PRAGMA {setting}")
-        cursor.close()
+    `url` holds no password. Raises OSError.
+    """
+    note = folder / f"{owner}.database"
+    if url is None:
+        note.unlink(missing_ok=True)
+    else:
+        note.write_text(f"{url}\n", encoding="utf-8")
 
-    return engine
+
+def noted_database(folder: Path, owner: str) -> str | None:
+    """The URL noted, without its password; None where the records are in the folder itself."""
+    with suppress(OSError):
+        return (folder / f"{owner}.database").read_text(encoding="utf-8").strip()
+    return None

@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from hocket.core.ranges import at_least_one, not_negative, positive, share
-from hocket.errors import InvalidUpdate, NotFinite
+from hocket.core.strategy import Memory
+from hocket.errors import CorruptState, InvalidUpdate, NotFinite
+
+KIND = "learned"
 
 
 class SlotPolicy(nn.Module):
@@ -102,6 +105,26 @@ class SlotPolicy(nn.Module):
             for weight, slope in zip(weights, slopes, strict=True):
                 weight.add_(slope, alpha=self.learning_rate * advantage)
             self.baseline.mul_(self.kappa).add_((1 - self.kappa) * reward)
+
+    def keep(self) -> Memory[Tensor]:
+        """A copy of every weight and of the baseline."""
+        tensors = {name: value.detach().clone() for name, value in self.state_dict().items()}
+        return Memory({"kind": KIND}, tensors)
+
+    def recall(self, kept: Memory[Tensor]) -> None:
+        """Take them back. Raises CorruptState, and stays as it was, for anything else."""
+        own = self.state_dict()
+        described = {name: (value.shape, value.dtype) for name, value in own.items()}
+        given = {name: (value.shape, value.dtype) for name, value in kept.tensors.items()}
+        if kept.facts != {"kind": KIND} or given != described:
+            raise CorruptState(
+                f"what is stored of the slot policy ({kept.facts.get('kind', 'nothing')}) is not "
+                f"that of an LSTM of {self.hidden} cells: restore `kind` of [refresh] in the task "
+                "file, or begin anew in another folder"
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(kept.tensors[name])
 
     def _logits(self, steps: int, epochs: int) -> Tensor:
         """Logits of yes at l = 1..steps, all earlier decisions being no; shape (steps,)."""

@@ -65,11 +65,14 @@ class Assembler:
 
     def add(self, chunk: pb.Chunk) -> None:
         """Take the next chunk; raises CorruptPayload or PayloadTooLarge."""
-        data = chunk.data
-        self._check_place(chunk.offset, len(data))
-        if chunk.HasField("checksum") and checksum(data) != chunk.checksum:
+        self.take(chunk.offset, chunk.data, chunk.checksum if chunk.HasField("checksum") else None)
+
+    def take(self, offset: int, data: bytes, claimed: int | None) -> None:
+        """Take the next chunk in its parts; raises CorruptPayload or PayloadTooLarge."""
+        self._check_place(offset, len(data))
+        if claimed is not None and checksum(data) != claimed:
             raise CorruptPayload(
-                f"the chunk at offset {chunk.offset} does not match its checksum: send it again"
+                f"the chunk at offset {offset} does not match its checksum: send it again"
             )
         self._body += data
         self._digest.update(data)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 import xxhash
-from hocket_aggregator.owner import Core, Owner, Turn
+from hocket_aggregator.owner import Core, Owner
+from hocket_aggregator.turn import Turn
 from support.aggregating import until
 from support.clock import ManualClock
 from support.scalar import WORK, caller, device

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hocket_aggregator.journal import Unjournalled
 from hocket_aggregator.staging import Staged, Staging
 from support.aggregating import header
 
@@ -34,37 +35,37 @@ def payload(num_bytes: int = 100) -> PayloadHeader:
 
 def staging(limit_bytes: int = 250) -> tuple[Staging, Time]:
     time = Time()
-    return Staging(limit_bytes, keep_s=10.0, now=time), time
+    return Staging(limit_bytes, keep_s=10.0, now=time, journal=Unjournalled()), time
 
 
-def send(staged: Staged, count: int) -> None:
+async def send(staged: Staged, count: int) -> None:
     for chunk in list(chunks(BODY, staged.received, chunk_bytes=10))[:count]:
-        staged.add(chunk)
+        await staged.add(chunk)
 
 
-def test_a_broken_stream_is_followed_by_one_that_goes_on() -> None:
+async def test_a_broken_stream_is_followed_by_one_that_goes_on() -> None:
     place, _ = staging()
     first = place.open(header("a"), payload())
-    send(first, 3)
+    await send(first, 3)
     first.leave()
     second = place.open(header("a"), payload())
     assert second.received == 30
-    send(second, 7)
-    assert bytes(memoryview(second.finish().body)) == BODY
+    await send(second, 7)
+    assert bytes(memoryview((await second.finish()).body)) == BODY
 
 
-def test_a_restarted_device_goes_on_as_a_newer_incarnation() -> None:
+async def test_a_restarted_device_goes_on_as_a_newer_incarnation() -> None:
     place, _ = staging()
     first = place.open(header("a"), payload())
-    send(first, 3)
+    await send(first, 3)
     first.leave()
     assert place.open(header("a", incarnation=Incarnation(2)), payload()).received == 30
 
 
 @pytest.mark.parametrize("other", [header("a", num_steps=11), header("a", base=2)])
-def test_another_update_under_the_same_id_begins_anew(other: UpdateHeader) -> None:
+async def test_another_update_under_the_same_id_begins_anew(other: UpdateHeader) -> None:
     place, _ = staging()
-    send(place.open(header("a"), payload()), 3)
+    await send(place.open(header("a"), payload()), 3)
     changed = replace(other, update_id=UpdateId("a-from-1"))
     assert place.open(changed, payload()).received == 0
     assert place.num_bytes == 100
@@ -77,15 +78,15 @@ def test_another_device_cannot_take_an_update_over() -> None:
         place.open(header("b", update_id="a-from-1"), payload())
 
 
-def test_an_older_stream_is_shut_out_when_a_newer_one_comes() -> None:
+async def test_an_older_stream_is_shut_out_when_a_newer_one_comes() -> None:
     place, _ = staging()
     older = place.open(header("a"), payload())
     newer = place.open(header("a"), payload())
     with pytest.raises(Unavailable):
-        send(older, 1)
+        await send(older, 1)
     older.leave()
-    older.drop()
-    send(newer, 10)
+    older.discard()
+    await send(newer, 10)
     assert newer.is_complete
 
 
@@ -96,7 +97,7 @@ def test_what_does_not_fit_beside_the_others_is_sent_away() -> None:
     with pytest.raises(Overloaded) as refused:
         place.open(header("c"), payload())
     assert refused.value.retry_after_s > 0
-    second.drop()
+    second.discard()
     place.open(header("c"), payload())
 
 
@@ -117,23 +118,23 @@ def test_broken_pushes_make_room_for_living_ones_oldest_first() -> None:
     assert place.open(header("b"), payload()).received == 0
 
 
-def test_a_device_that_opens_push_after_push_leaves_room_for_others() -> None:
+async def test_a_device_that_opens_push_after_push_leaves_room_for_others() -> None:
     place, _ = staging()
     first, *_, last = [place.open(header("a", base), payload()) for base in range(1, 10)]
     assert place.num_bytes == 100
     with pytest.raises(Unavailable):
-        send(first, 1)
-    send(place.open(header("b"), payload()), 10)
-    send(last, 10)
+        await send(first, 1)
+    await send(place.open(header("b"), payload()), 10)
+    await send(last, 10)
     assert last.is_complete
 
 
-def test_a_stream_that_stalls_loses_its_place_in_time() -> None:
+async def test_a_stream_that_stalls_loses_its_place_in_time() -> None:
     place, time = staging()
     stalled = place.open(header("a"), payload())
-    send(stalled, 1)
+    await send(stalled, 1)
     time.now = 10.1
     place.open(header("b"), payload())
     assert place.num_bytes == 100
     with pytest.raises(Unavailable):
-        send(stalled, 1)
+        await send(stalled, 1)

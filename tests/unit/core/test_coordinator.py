@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from support.scalar import caller, coordinator, device, update
@@ -31,6 +32,7 @@ from hocket.core.ids import Version
 from hocket.core.records import DevicePhase, Evaluation
 from hocket.core.scheduling import Periodic, Rounds
 from hocket.core.stop import Stop
+from hocket.core.strategy import Memory
 from hocket.core.update import Applied, Dropped, DropReason, RefreshReport
 from hocket.errors import InvalidUpdate, StaleIncarnation, UnknownDevice, UnknownVersion
 
@@ -283,6 +285,12 @@ class Recorder:
 
     def reinforce(self, slot: int, reward: float) -> None:
         self.told.append((slot, reward))
+
+    def keep(self) -> Memory[Any]:
+        return Memory({"told": self.told})
+
+    def recall(self, kept: Memory[Any]) -> None:
+        self.told = kept.facts["told"]
 
 
 def test_the_server_suggests_a_slot_until_the_device_has_learned_of_its_own() -> None:

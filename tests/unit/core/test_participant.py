@@ -22,6 +22,7 @@ from hocket.core.participant_events import (
     Pulled,
     PullFresh,
     Push,
+    PushAgain,
     PushRefused,
     PushSettled,
     PutBackResidual,
@@ -29,6 +30,7 @@ from hocket.core.participant_events import (
     Stop,
     TrainEpoch,
     Triggered,
+    UnsettledPush,
 )
 from hocket.core.refresh import RefreshRules
 from hocket.core.terms import RefreshTerms, Trigger
@@ -319,6 +321,44 @@ def test_a_restarted_device_goes_on_as_one_that_never_stopped() -> None:
         kept = json.loads(json.dumps(restarted.to_dict()))
         restarted = Participant.from_dict(rules, ME, kept)
         assert restarted.to_dict() == steady.to_dict()
+
+
+def test_a_restarted_device_first_finishes_the_push_of_its_earlier_life() -> None:
+    d = Participant.from_dict(ParticipantRules(4, REFRESH), ME, device().to_dict())
+    assert d.handle(UnsettledPush(), 0.0) == [PushAgain()]
+    assert (d.phase, d.busy) == (Phase.PUSHING, True)
+    early = trigger(0, trigger_id="2-2")
+    assert d.handle(Triggered(early), 1.0) == []
+    assert d.handle(PushSettled(APPLIED), 2.0) == [Rest(), Pull(early)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "first"),
+    [
+        (PushSettled(APPLIED), []),
+        (PushSettled(DROPPED[0]), [PutBackResidual()]),
+        (PushRefused(UnknownVersion("version 1 is not retained")), [PutBackResidual()]),
+        (PushRefused(NotFinite("too large")), [ForgetResidual()]),
+    ],
+    ids=["applied", "dropped", "forgotten", "not finite"],
+)
+def test_whatever_comes_of_that_push_the_device_goes_on(answer: Event, first: list[Effect]) -> None:
+    d = device()
+    assert tell(d, UnsettledPush(), answer) == [*first, Rest()]
+    assert train_once(d)[-1] == Rest()
+
+
+def test_the_end_of_the_task_waits_for_the_push_of_an_earlier_life() -> None:
+    d = device()
+    assert tell(d, UnsettledPush(), FinishedTask("done")) == []
+    assert tell(d, PushSettled(APPLIED)) == [Stop("done")]
+
+
+def test_a_push_of_an_earlier_life_is_told_of_before_all_else() -> None:
+    d = device()
+    tell(d, Triggered(trigger()))
+    assert tell(d, UnsettledPush()) == []
+    assert d.phase is Phase.PULLING
 
 
 def test_a_table_for_another_number_of_epochs_is_left_out() -> None:

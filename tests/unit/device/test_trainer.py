@@ -198,26 +198,19 @@ def test_a_refused_update_is_part_of_the_next_one() -> None:
 
 def test_what_error_feedback_holds_survives_a_restart(tmp_path: Path) -> None:
     told = replace(terms(), encoding=TOP_K)
-
-    def device() -> Trainer:
-        pace = Machine().pace
-        return Trainer(model(), examples(), told, pace, name="d1", state_dir=tmp_path)
-
-    t = device()
+    t = trainer(told=told)
     t.start(base(), 1)
     t.train_epoch(1)
     t.encode()
-    t.save()
-    again = device()
-    assert again.feedback.residual is not None
-    assert t.feedback.residual is not None
-    assert torch.equal(again.feedback.residual, t.feedback.residual)
+    t.save(tmp_path / "residual")
+    again = trainer(told=told)
+    again.restore(tmp_path / "residual", None)
+    assert again.residual is not None
+    assert t.residual is not None
+    assert torch.equal(again.residual, t.residual)
     again.start(base(), 2)
     t.start(base(), 2)
     assert torch.equal(delta(again.encode()), delta(t.encode()))
-    again.forget()
-    again.save()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_narrow_trainer_takes_exactly_its_submodel() -> None:

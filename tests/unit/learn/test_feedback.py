@@ -160,6 +160,31 @@ def test_a_residual_can_be_carried_over_a_restart() -> None:
     )
 
 
+@pytest.mark.parametrize("codec", [TOP_1, Raw()], ids=["lossy", "lossless"])
+def test_a_message_of_an_earlier_life_can_be_taken_back(codec: Codec) -> None:
+    left = SubmodelSpec((0.5,))
+    before = ErrorFeedback()
+    message = before.compress(gradient(1.0, 0.9), MANIFEST, codec, seeded(), left)
+
+    after = ErrorFeedback(residual=before.residual, part=before.part)
+    after.resume(message, MANIFEST, left)
+    after.put_back()
+    after.put_back()  # once only
+
+    assert after.residual is not None
+    assert after.residual[:2].tolist() == pytest.approx([1.0, 0.9])
+    following = after.compress(gradient(0.0, 0.2), MANIFEST, TOP_1, seeded(), left)
+    assert first_two(following) == pytest.approx([0.0, 1.1])
+
+
+def test_switched_off_it_takes_no_message_of_an_earlier_life_back() -> None:
+    message = ErrorFeedback().compress(gradient(1.0), MANIFEST, TOP_1, seeded())
+    off = ErrorFeedback(enabled=False)
+    off.resume(message, MANIFEST)
+    off.put_back()
+    assert off.residual is None
+
+
 def test_a_delta_that_cannot_be_sent_leaves_the_residual_alone() -> None:
     feedback = ErrorFeedback()
     feedback.compress(gradient(1.0, 0.9), MANIFEST, TOP_1, seeded())

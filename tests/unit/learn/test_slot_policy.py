@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
 import pytest
 import torch
 
-from hocket.errors import InvalidUpdate, NotFinite, TaskError
+from hocket.core.strategy import Memory
+from hocket.errors import CorruptState, InvalidUpdate, NotFinite, TaskError
 from hocket.learn.slot_policy import SlotPolicy
 
 
@@ -144,6 +146,40 @@ def test_the_state_survives_a_restart() -> None:
     again.reinforce(3, 5, 0.1)
     assert probabilities(policy, 5) == probabilities(again, 5)
     assert policy.baseline.item() == again.baseline.item()
+
+
+def test_what_was_kept_goes_on_bit_for_bit_and_is_not_written_to() -> None:
+    policy, again = SlotPolicy(0), SlotPolicy(99)
+    policy.reinforce(2, 5, 0.7)
+    kept = policy.keep()
+    before = {name: value.clone() for name, value in kept.tensors.items()}
+    again.recall(Memory(json.loads(json.dumps(kept.facts)), kept.tensors))
+    for each in (policy, again):
+        each.reinforce(3, 5, 0.1)
+    assert all(torch.equal(value, before[name]) for name, value in kept.tensors.items())
+    first, second = policy.keep(), again.keep()
+    assert first.tensors.keys() == second.tensors.keys() == {*before}
+    assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in before)
+    assert not any(value.requires_grad for value in first.tensors.values())
+    chances = [[p.propose(generator(3), 9) for _ in range(5)] for p in (policy, again)]
+    assert chances[0] == chances[1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Memory,
+        lambda: SlotPolicy(0, hidden=8).keep(),
+        lambda: Memory({"kind": "fixed"}, SlotPolicy(0).keep().tensors),
+        lambda: Memory({"kind": "learned"}, {**SlotPolicy(0).keep().tensors, "x": torch.ones(1)}),
+    ],
+)
+def test_another_policys_memory_is_refused_and_nothing_taken(other: Any) -> None:
+    policy = SlotPolicy(0)
+    before = probabilities(policy, 5)
+    with pytest.raises(CorruptState, match=r"\[refresh\]"):
+        policy.recall(other())
+    assert probabilities(policy, 5) == before
 
 
 @pytest.mark.parametrize("reward", [float("nan"), float("inf"), float("-inf")])

@@ -72,6 +72,15 @@ class ErrorFeedback:
         self._sent = _Sent(payload, manifest)
         return payload
 
+    def resume(self, payload: Payload, manifest: Manifest, spec: SubmodelSpec = FULL) -> None:
+        """Take up a message of an earlier life, so that `put_back` is about that one.
+
+        `residual` must be what that message left out; it belongs to the same part.
+        """
+        if self.enabled:
+            self.part = (manifest.digest, spec)
+            self._sent = _Sent(payload, manifest)
+
     def put_back(self) -> None:
         """Take back the last message, which was refused: the next one carries it. Once only."""
         if self._sent is None:

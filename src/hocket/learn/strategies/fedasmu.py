@@ -15,42 +15,51 @@ from torch import Tensor
 
 from hocket.core.ids import DeviceId, Version
 from hocket.core.ranges import at_least_one, not_negative, positive
-from hocket.core.strategy import Global, Step
+from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
 from hocket.learn.strategies.mixing import displacement, inner
+from hocket.learn.strategies.recalled import check_names, foreign, names, tensor
+from hocket.learn.strategies.sketch import sketch, sketch_length
+
+_NUMBERS = 7  # of a device: lambda, sigma, iota, <D, D>, t, s, produced
+_MOVED = "moved/"
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
     """A device's last accepted upload: what its controls are judged by when it comes back."""
 
-    moved: Tensor  # D: its trained model minus the global model it met, 0 where it held nothing
+    moved: Tensor
+    """D: its trained model minus the global model it met, 0 where it held nothing; or a sketch."""
     moved_square: float  # <D, D>
     t: int  # the version it met
     s: int  # its staleness there
     produced: Version  # the version it made
 
-    def slope(self, update: Update[Tensor], *, normalise: bool) -> float:
+    def slope(self, update: Update[Tensor], progress: Tensor, *, normalise: bool) -> float:
         """dF/dalpha as the device's new progress tells it, <g_hat, D>.
+
+        `progress` is the update's delta, or its sketch where `moved` is one.
 
         g_hat = (w_o - w_i) / (eta L) = -delta / (eta L) estimates the gradient, so a delta that
         goes on in the direction of D gives a negative slope: a larger alpha would have been
         better. (A public replication drops this minus sign and so ascends.) Normalised it is
         minus the cosine between delta and D.
         """
-        product = inner(update.delta, self.moved)
+        product = inner(progress, self.moved)
         if normalise:
             scale = math.sqrt(inner(update.delta, update.delta)) * math.sqrt(self.moved_square)
-        else:
-            scale = update.header.learning_rate * update.header.num_steps
+            cosine = product / scale if scale > 0 else 0.0
+            return -max(min(cosine, 1.0), -1.0)  # a sketch may overshoot; NaN stays NaN
+        scale = update.header.learning_rate * update.header.num_steps
         return -product / scale if scale > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """What the server remembers of one device: one model-sized tensor and a few numbers."""
+    """What the server remembers of one device: one tensor and a few numbers."""
 
     controls: Controls
     last: Contribution
@@ -77,6 +86,11 @@ class FedASMU:
     """gated: controls learn only when the device restarted from the very version it had made.
     approximate: they learn at each upload, its gradient standing in for that at that version."""
     normalise: bool = True  # divide the inner product by both norms; false: the paper's, unbounded
+    memory: Literal["exact", "sketch"] = "exact"
+    """What is remembered of a device. exact: its last contribution, as large as the model. sketch:
+    a random projection of that, which gives inner products within about 1 / sqrt(sketch_size) of
+    the product of the lengths (see `sketch.py`)."""
+    sketch_size: int = 16384  # values in a sketch, 4 bytes each
     kind: Literal["fedasmu"] = "fedasmu"
 
     def __post_init__(self) -> None:
@@ -86,6 +100,9 @@ class FedASMU:
         at_least_one(self.kind, "staleness_limit", self.staleness_limit)
         if self.rule not in ("gated", "approximate"):
             raise TaskError(f"fedasmu.rule is {self.rule!r}; take gated or approximate")
+        if self.memory not in ("exact", "sketch"):
+            raise TaskError(f"fedasmu.memory is {self.memory!r}; take exact or sketch")
+        at_least_one(self.kind, "sketch_size", self.sketch_size)
 
     def init(self, model: Tensor) -> dict[DeviceId, DeviceMemory]:  # noqa: ARG002 - the protocol's
         """No device is remembered yet."""
@@ -112,9 +129,41 @@ class FedASMU:
         moved = displacement(now.model, base, update)
         version = Version(t + 1)
         after = Global(torch.add(now.model, moved, alpha=weight), version)
-        last = Contribution(moved, inner(moved, moved), t, s, version)
+        last = Contribution(self._kept_of(moved), inner(moved, moved), t, s, version)
         memory[header.device_id] = DeviceMemory(controls, last)
         return Step(after, memory, Applied(version, weight, tau))
+
+    def keep(self, memory: dict[DeviceId, DeviceMemory]) -> Memory[Tensor]:
+        """Contributions as they are, and one row of numbers (float64) for each device."""
+        rows = [
+            (c.lambda_, c.sigma, c.iota, last.moved_square, last.t, last.s, last.produced)
+            for c, last in ((device.controls, device.last) for device in memory.values())
+        ]
+        numbers = torch.tensor(rows, dtype=torch.float64).reshape(-1, _NUMBERS)
+        moved = {f"{_MOVED}{name}": device.last.moved for name, device in memory.items()}
+        facts = {"kind": self.kind, "memory": self.memory, "devices": list(memory)}
+        return Memory(facts, {"numbers": numbers, **moved})
+
+    def recall(self, kept: Memory[Tensor], model: Tensor) -> dict[DeviceId, DeviceMemory]:
+        """Every device as it was. Raises CorruptState."""
+        devices = names(self.kind, kept, "devices")
+        expected = {"numbers", *(f"{_MOVED}{name}" for name in devices)}
+        check_names(self.kind, kept, ("memory", "devices"), expected)
+        if kept.facts["memory"] != self.memory:
+            raise foreign(self.kind, f"its memory is {kept.facts['memory']!r}")
+        rows = tensor(self.kind, kept, "numbers", (len(devices), _NUMBERS), torch.float64)
+        exact, size = self.memory == "exact", model.numel()
+        shape = (size if exact else sketch_length(size, self.sketch_size),)
+        return {
+            DeviceId(name): _recalled(
+                row, tensor(self.kind, kept, f"{_MOVED}{name}", shape, torch.float32)
+            )
+            for name, row in zip(devices, rows.tolist(), strict=True)
+        }
+
+    def _kept_of(self, vector: Tensor) -> Tensor:
+        """What is remembered of a model-sized vector, for inner products to come."""
+        return vector if self.memory == "exact" else sketch(vector, self.sketch_size)
 
     def _controls(self, known: DeviceMemory | None, update: Update[Tensor]) -> Controls:
         """The device's controls after learning from its last contribution, if it may."""
@@ -123,7 +172,16 @@ class FedASMU:
         last = known.last
         if self.rule == "gated" and last.produced != update.header.base_version:
             return known.controls
-        slope = last.slope(update, normalise=self.normalise)
+        slope = last.slope(update, self._kept_of(update.delta), normalise=self.normalise)
         gradient = gradients(known.controls, self.mu_alpha, slope, last.t, last.s)
         rates = Controls(self.eta_lambda, self.eta_sigma, self.eta_iota)
         return learned(known.controls, gradient, rates)
+
+
+def _recalled(row: list[float], moved: Tensor) -> DeviceMemory:
+    lambda_, sigma, iota, moved_square, *counts = row
+    if not all(count.is_integer() and count >= 1 for count in counts):
+        raise foreign("fedasmu", f"its versions are {counts}")
+    t, s, produced = map(int, counts)
+    last = Contribution(moved, moved_square, t, s, Version(produced))
+    return DeviceMemory(Controls(lambda_, sigma, iota), last)

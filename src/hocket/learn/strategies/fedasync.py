@@ -12,10 +12,11 @@ from torch import Tensor
 
 from hocket.core.ids import Version
 from hocket.core.ranges import not_negative, positive, share
-from hocket.core.strategy import Global, Step
+from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.strategies.mixing import mix
+from hocket.learn.strategies.recalled import check_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,14 @@ class FedAsync:
         version = Version(now.version + 1)
         after = Global(mix(now.model, base, update, alpha), version)
         return Step(after, memory, Applied(version, alpha, tau))
+
+    def keep(self, memory: None) -> Memory[Tensor]:  # noqa: ARG002 - there is none
+        """Its name alone."""
+        return Memory({"kind": self.kind})
+
+    def recall(self, kept: Memory[Tensor], model: Tensor) -> None:  # noqa: ARG002 - the protocol's
+        """No memory; raises CorruptState for that of another rule."""
+        check_names(self.kind, kept, (), set())
 
     def discount(self, tau: int) -> float:
         """s(tau) in (0, 1], never rising with tau."""

@@ -16,9 +16,18 @@ from torch import Tensor
 
 from hocket.core.ids import DeviceId, Version
 from hocket.core.ranges import at_least_one
-from hocket.core.strategy import Global, Step
+from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, Update
 from hocket.errors import InvalidUpdate
+from hocket.learn.strategies.recalled import (
+    check_names,
+    foreign,
+    names,
+    tensor,
+    whole_number,
+)
+
+_MOST_EXAMPLES = 1 << 63
 
 
 @dataclass(slots=True)
@@ -88,6 +97,42 @@ class FedAvg:
                 "wait for the next version"
             )
         return None
+
+    def keep(self, memory: Round) -> Memory[Tensor]:
+        """The sums, copied, and who is in them; a round in which nothing has come has no sums."""
+        facts = {
+            "kind": self.kind,
+            "devices": sorted(memory.devices),
+            "examples": memory.examples,
+            "full_examples": memory.full_examples,
+        }
+        tensors = {}
+        if memory.devices:
+            tensors["total"] = memory.total.clone()
+        if memory.part_examples is not None:
+            tensors["part_examples"] = memory.part_examples.clone()
+        return Memory(facts, tensors)
+
+    def recall(self, kept: Memory[Tensor], model: Tensor) -> Round:
+        """The round as it was. Raises CorruptState."""
+        known = names(self.kind, kept, "devices")
+        if len(known) >= self.cohort:
+            raise foreign(self.kind, f"{len(known)} devices are in a round of {self.cohort}")
+        examples = whole_number(self.kind, kept, "examples", len(known), _MOST_EXAMPLES)
+        full = whole_number(self.kind, kept, "full_examples", 0, examples)
+        expected = {"total"} if known else set()
+        if full < examples:
+            expected.add("part_examples")
+        check_names(self.kind, kept, ("devices", "examples", "full_examples"), expected)
+        sums = {
+            name: tensor(self.kind, kept, name, tuple(model.shape), torch.float64).clone()
+            for name in expected
+        }
+        if not known:
+            return self.init(model)
+        return Round(
+            sums["total"], examples, full, sums.get("part_examples"), set(map(DeviceId, known))
+        )
 
 
 def _add(memory: Round, update: Update[Tensor]) -> None:

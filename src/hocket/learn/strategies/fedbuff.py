@@ -14,8 +14,9 @@ from torch import Tensor
 
 from hocket.core.ids import Version
 from hocket.core.ranges import at_least_one, positive
-from hocket.core.strategy import Global, Step
+from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Update
+from hocket.learn.strategies.recalled import check_names, tensor, whole_number
 
 
 @dataclass(slots=True)
@@ -67,3 +68,21 @@ class FedBuff:
         memory.total.zero_()
         memory.fill = 0
         return Step(after, memory, Applied(version, weight, tau))
+
+    def keep(self, memory: Buffer) -> Memory[Tensor]:
+        """The sum, copied, and how many updates are in it; an empty buffer has no sum."""
+        tensors = {"total": memory.total.clone()} if memory.fill else {}
+        return Memory({"kind": self.kind, "fill": memory.fill}, tensors)
+
+    def recall(self, kept: Memory[Tensor], model: Tensor) -> Buffer:
+        """The buffer as it was. Raises CorruptState."""
+        buffer = self.init(model)
+        filled = bool(kept.facts.get("fill"))
+        check_names(self.kind, kept, ("fill",), {"total"} if filled else set())
+        if filled:
+            buffer.fill = whole_number(self.kind, kept, "fill", 1, self.goal - 1)
+            total = tensor(self.kind, kept, "total", tuple(model.shape), torch.float64)
+            buffer.total.copy_(total)
+        else:
+            whole_number(self.kind, kept, "fill", 0, 0)
+        return buffer

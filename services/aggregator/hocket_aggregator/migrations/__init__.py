@@ -1,0 +1,1 @@
+"""How the aggregator's tables came to be what they are."""

@@ -1,0 +1,155 @@
+"""What an aggregator finds in its folder when it starts, put together again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from torch import Tensor
+
+from hocket.core.coordinator import Coordinator
+from hocket.core.ids import FIRST_VERSION, Version
+from hocket.core.records import UpdateRecord, VersionRecord
+from hocket.core.strategy import Global
+from hocket.core.update import Applied, Dropped
+from hocket.core.versions import IN_MEMORY, Shelf
+from hocket.errors import CorruptState
+from hocket_aggregator.history import JOURNALLED, History, Lived, OpenBody
+from hocket_aggregator.journal.entries import Settled
+from hocket_aggregator.journal.reader import cut_torn_tail, read_entries, segments
+from hocket_aggregator.setup import Setup
+from hocket_aggregator.snapshots import Snapshot, Snapshots
+from hocket_aggregator.store import Batch, Store
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Recovered:
+    """The state, and what goes with it."""
+
+    core: Coordinator[Tensor, Any]
+    snapshot: Snapshot | None = None  # that it was rebuilt from; None: the task begins
+    bodies: list[OpenBody] = field(default_factory=list)
+    records: Batch = field(default_factory=Batch)  # of what came after the snapshot
+    updates: int = 0  # lived through again
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the snapshot holds all that the journal does."""
+        return self.snapshot is not None and self.updates == 0
+
+
+async def recover(
+    setup: Setup,
+    store: Store,
+    snapshots: Snapshots,
+    journal: Path,
+    shelf: Shelf[Tensor],
+    bases_in_memory: int = IN_MEMORY,
+) -> Recovered:
+    """The newest sound snapshot, and every update that the journal holds since.
+
+    Raises CorruptState when records tell of versions that neither has.
+    """
+    cut_bytes = await asyncio.to_thread(cut_torn_tail, journal)
+    if cut_bytes:
+        log.warning("journal_cut", bytes=cut_bytes, reason="its last record was not whole")
+    snapshot = await snapshots.newest()
+    if snapshot is None:
+        await _must_be_new(store, journal)
+        first = Global(setup.first)
+        return Recovered(Coordinator.begin(setup.rules, setup.strategy, first, setup.slots()))
+    history = History(
+        setup,
+        snapshot,
+        journal,
+        ledger=await store.ledger(),
+        shelf=shelf,
+        bases_in_memory=bases_in_memory,
+    )
+    recovered = Recovered(history.core, snapshot)
+    dense_bytes = setup.terms.manifest.dense_bytes
+    await asyncio.to_thread(_live, history, recovered, dense_bytes)
+    if await store.newest_version() < snapshot.newest.version:  # a database that was lost
+        recovered.records = await asyncio.to_thread(_index, journal, dense_bytes)
+    recovered.bodies = list(history.bodies.values())
+    log.info(
+        "state_recovered",
+        snapshot=snapshot.newest.version,
+        version=history.core.newest.version,
+        updates=recovered.updates,
+        bodies=len(recovered.bodies),
+    )
+    await _agree(store, history.core.newest.version, snapshot, journal)
+    return recovered
+
+
+def _live(history: History, recovered: Recovered, dense_bytes: int) -> None:
+    for lived in history.live():
+        recovered.updates += 1
+        _record(lived, recovered.records, dense_bytes)
+
+
+def _index(journal: Path, dense_bytes: int) -> Batch:
+    """Records of all that the journal tells, as far back as it reaches."""
+    records, pending = Batch(), list[str]()
+    for found in read_entries(journal, min(segments(journal), default=1)):
+        if not isinstance(found.entry, Settled):
+            continue
+        outcome = found.entry.outcome
+        if not isinstance(outcome, Dropped):
+            pending.append(found.entry.header.update_id)
+        if isinstance(outcome, Applied):
+            lived = Lived(found.entry, outcome.version, tuple(pending))
+            pending.clear()
+        else:
+            lived = Lived(found.entry)
+        _record(lived, records, dense_bytes)
+    return records
+
+
+def _record(lived: Lived, records: Batch, dense_bytes: int) -> None:
+    entry = lived.settled
+    records.updates.append(
+        UpdateRecord(
+            entry.header,
+            entry.outcome,
+            entry.wire_bytes,
+            dense_bytes,
+            entry.codec,
+            entry.unix_s,
+        )
+    )
+    if lived.version is not None:
+        parent = Version(lived.version - FIRST_VERSION)
+        records.versions.append(
+            VersionRecord(lived.version, parent, entry.digest, entry.unix_s, lived.update_ids)
+        )
+
+
+async def _must_be_new(store: Store, journal: Path) -> None:
+    """Without a snapshot there must be nothing else, either."""
+    newest = await store.newest_version()
+    if newest > FIRST_VERSION or len(segments(journal)) > 1:
+        raise CorruptState(
+            f"{journal.parent} tells of version {newest}, but no sound snapshot is left in it: "
+            "restore the folder from a copy, or move it away to begin anew"
+        )
+
+
+async def _agree(store: Store, newest: Version, snapshot: Snapshot, journal: Path) -> None:
+    """What was recorded must have been rebuilt, unless there was no journal to rebuild it from."""
+    recorded = await store.newest_version()
+    if recorded <= newest:
+        return
+    if snapshot.totals.get(JOURNALLED, 1):
+        raise CorruptState(
+            f"{journal.parent} tells of version {recorded}, but snapshot and journal lead to "
+            f"version {newest} only: a file of {journal} is missing; restore it from a copy"
+        )
+    versions, updates = await store.forget_after(newest)
+    log.warning("records_removed", after_version=newest, versions=versions, updates=updates)

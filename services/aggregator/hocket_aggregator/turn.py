@@ -1,0 +1,26 @@
+"""One event that the coordinator took in, and what it asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hocket.core.events import Effect, Event
+from hocket.core.ids import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An event and its effects, which nobody has heard of before it is durable."""
+
+    event: Event[Tensor]
+    effects: tuple[Effect[Tensor], ...]
+    now: float
+    unix_s: float
+    digests: Mapping[Version, str]  # of the versions made
+
+
+Sink = Callable[[Turn], None]
+"""Is told of every turn, in order."""

@@ -1,0 +1,259 @@
+"""What an acknowledgement is worth: the folder as it is at any moment is enough to go on from.
+
+A copy of the folder of a running aggregator is what SIGKILL would leave of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support.aggregating
+import torch
+from hocket_aggregator.journal.reader import segments
+from hocket_aggregator.replay import replay
+from support.aggregating import CNN, TASK, Running, fill, header, pulled
+
+from hocket.core.ids import Incarnation
+from hocket.core.stop import Stop
+from hocket.core.submodel import SubmodelSpec
+from hocket.core.update import Applied, Dropped, DropReason, Outcome, RefreshReport
+from hocket.errors import CorruptState, NotFound, StartupError, UnknownVersion
+from hocket.learn.codecs import TopK
+from hocket.learn.codecs.payload import encode_payload
+from hocket.learn.strategies import AnyStrategy, FedASMU, FedAvg, FedBuff
+from hocket.rpc import convert
+from hocket.rpc.chunks import chunks
+from hocket.task import Limits
+from hocket.v1 import aggregator_pb2 as pb
+
+Digests = dict[int, str]
+FIVE_EPOCHS = replace(TASK.training, local_epochs=5)  # so that there is a slot to learn
+aggregating = partial(support.aggregating.aggregating, training=FIVE_EPOCHS)
+
+
+async def digests(running: Running) -> Digests:
+    return {v.version: v.digest async for v in running.client.list_versions()}
+
+
+def killed(live: Path, where: Path) -> Path:
+    """The folder as a kill at this moment would leave it."""
+    shutil.copytree(live, where)
+    return where
+
+
+async def train(running: Running, count: int, first: int = 0) -> list[Outcome]:
+    """Pushes of different values from several devices, each from the newest version."""
+    outcomes = []
+    for n in range(first, first + count):
+        name = "abcd"[n % 4]
+        base = (await running.status()).version
+        delta = torch.randn(running.manifest.size, generator=torch.Generator().manual_seed(n))
+        made = header(
+            name, base, update_id=f"u{n}", refresh=RefreshReport(1 + n % 4, base, 0.1 * n)
+        )
+        outcomes.append(await running.push(made, running.payload(delta * 0.01)))
+    return outcomes
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [FedASMU(), FedASMU(memory="sketch", sketch_size=64), FedBuff(goal=3), FedAvg(cohort=4)],
+    ids=["fedasmu", "sketch", "fedbuff", "fedavg"],
+)
+async def test_nothing_acknowledged_is_lost_and_the_future_is_the_same(
+    tmp_path: Path, strategy: AnyStrategy
+) -> None:
+    async with aggregating(tmp_path / "live", strategy=strategy) as running:
+        outcomes = await train(running, 8)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+        known = await digests(running)
+        later = await train(running, 6, first=8)
+        end = await running.digest()
+        policy = running.aggregator.core.slots.keep().tensors
+    async with aggregating(copy, strategy=strategy) as again:
+        assert await digests(again) == known
+        repeated = [
+            await again.push(
+                header("abcd"[n % 4], 1, update_id=f"u{n}"),
+                again.payload(fill(again.manifest, 9.0)),
+            )
+            for n in range(8)
+        ]
+        assert repeated == outcomes
+        assert await train(again, 6, first=8) == later
+        assert await again.digest() == end
+        learned = again.aggregator.core.slots.keep().tensors
+        assert all(torch.equal(learned[name], policy[name]) for name in policy)
+
+
+async def test_a_push_goes_on_at_its_byte_after_a_restart(tmp_path: Path) -> None:
+    delta = torch.randn(54_000, generator=torch.Generator().manual_seed(0)) * 0.01
+    async with aggregating(tmp_path / "live", model=CNN) as running:
+        payload = running.payload(delta[: running.manifest.size])
+        sent = await _send_half(running, payload)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    async with aggregating(copy, model=CNN) as again:
+        pushed = await again.client.push(header("a", incarnation=Incarnation(1)), payload)
+        assert 0 < pushed.num_bytes == payload.header.wire_bytes - sent
+        assert isinstance(pushed.outcome, Applied)
+
+
+async def _send_half(running: Running, payload: Any) -> int:
+    pieces = list(chunks(payload.body, chunk_bytes=10_000))
+    half = pieces[: len(pieces) // 2]
+
+    async def requests() -> AsyncIterator[pb.PushUpdateRequest]:
+        opening = convert.push_header_to_pb(header("a"), payload.header)
+        yield pb.PushUpdateRequest(header=opening)
+        for chunk in half:
+            yield pb.PushUpdateRequest(chunk=chunk)
+
+    call = running.stub.PushUpdate(requests())
+    with pytest.raises(Exception, match="stream ended at byte"):
+        async for _ in call:
+            pass
+    (body,) = running.aggregator.staging._bodies.values()
+    await running.aggregator.journal.written(body.ticket)
+    return sum(len(chunk.data) for chunk in half)
+
+
+async def test_a_dropped_update_is_dropped_for_good(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live", task_limits=Limits(staleness=1)) as running:
+        await train(running, 3)
+        payload = running.payload(fill(running.manifest, 1.0))
+        dropped = await running.push(header("a", 1, update_id="late"), payload)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    assert isinstance(dropped, Dropped)
+    assert dropped.reason is DropReason.TOO_STALE
+    async with aggregating(copy, task_limits=Limits(staleness=9)) as again:
+        assert await again.push(header("a", 4, update_id="late"), payload) == dropped
+
+
+async def test_a_base_that_a_device_holds_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live") as running:
+        await pulled(running, for_training=True)  # device a, version 1
+        await running.push_from("b", 1)
+        await running.push_from("c", 2)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    async with aggregating(copy) as again:
+        outcome = await again.push_from("a", 1)
+        assert isinstance(outcome, Applied)
+        assert outcome.tau == 2
+        with pytest.raises(UnknownVersion):
+            await again.push_from("d", 2)
+
+
+async def test_a_task_that_has_ended_stays_so(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live", stop=Stop(versions=3)) as running:
+        await train(running, 2)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    async with aggregating(copy, stop=Stop(versions=30)) as again:
+        status = await again.status()
+        assert status.version == 3
+        assert "3" in status.finished_reason
+
+
+async def test_replay_rebuilds_every_version_that_is_retained(tmp_path: Path) -> None:
+    async with aggregating(tmp_path) as running:
+        await train(running, 5)
+        assert (await replay(running.setup, tmp_path)).digest == await running.digest()  # live
+    async with aggregating(tmp_path) as running:
+        await train(running, 5, first=5)
+        known = await digests(running)
+        for version, digest in known.items():
+            rebuilt = await replay(running.setup, tmp_path, version)
+            assert (rebuilt.version, rebuilt.digest) == (version, digest)
+        with pytest.raises(NotFound, match="version 40 does not exist"):
+            await replay(running.setup, tmp_path, 40)
+
+
+async def test_replay_covers_submodels_and_lossy_codecs(tmp_path: Path) -> None:
+    half = SubmodelSpec((0.5,))
+    async with aggregating(tmp_path, model=CNN) as running:
+        plan = running.aggregator.service._model.plan(half)
+        delta = torch.randn(plan.sliced_manifest.size, generator=torch.Generator().manual_seed(2))
+        generator = torch.Generator().manual_seed(1)
+        payload = encode_payload(delta * 0.01, plan.sliced_manifest, TopK(0.1), generator)
+        await running.push(header("a", 1, spec=half), payload)
+        await train(running, 2)
+        assert (await replay(running.setup, tmp_path, 2)).digest == (await digests(running))[2]
+        assert (await replay(running.setup, tmp_path)).digest == await running.digest()
+
+
+async def test_a_damaged_journal_is_an_error_that_names_file_and_offset(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live") as running:
+        await train(running, 4)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    number = segments(copy / "journal")[-1]
+    file = copy / "journal" / f"{number:010d}.journal"
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CorruptState, match=rf"{file.name} is damaged: at byte \d+"):
+        async with aggregating(copy):
+            pass
+
+
+async def test_a_lost_segment_is_an_error(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live") as running:
+        await train(running, 4)
+        async for _ in running.client.get_lineage():
+            pass  # the records are on disk
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    number = segments(copy / "journal")[-1]
+    (copy / "journal" / f"{number:010d}.journal").unlink()
+    with pytest.raises(CorruptState, match="restore it from a copy"):
+        async with aggregating(copy):
+            pass
+
+
+async def test_a_lost_database_is_made_again_from_the_journal(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live") as running:
+        await train(running, 4)
+        known = await digests(running)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    for file in copy.glob("aggregator.db*"):
+        file.unlink()
+    del known[1]  # nothing in the journal made it
+    async with aggregating(copy) as again:
+        assert await digests(again) == known
+        lineage = [record.header.update_id async for record in again.client.get_lineage()]
+        assert lineage == ["u3", "u2", "u1", "u0"]
+
+
+async def test_other_rules_cannot_go_on_from_the_folder(tmp_path: Path) -> None:
+    async with aggregating(tmp_path, strategy=FedASMU(mu_alpha=1.0)) as running:
+        await train(running, 2)
+    with pytest.raises(StartupError, match="mu_alpha"):
+        async with aggregating(tmp_path, strategy=FedASMU(mu_alpha=2.0)):
+            pass
+
+
+async def test_the_journal_can_be_switched_off_and_on(tmp_path: Path) -> None:
+    async with aggregating(tmp_path) as running:
+        await train(running, 2)
+    async with aggregating(tmp_path, durable=False) as running:
+        await train(running, 2, first=2)
+    async with aggregating(tmp_path) as running:
+        assert (await running.status()).version == 5
+        await train(running, 2, first=4)
+        known = await digests(running)
+        assert (await replay(running.setup, tmp_path)).digest == await running.digest()
+    assert sorted(known) == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_bytes_of_a_refused_body_do_not_come_back(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live") as running:
+        bad = running.payload(fill(running.manifest, 3e38))
+        with pytest.raises(Exception, match="overflows float32"):
+            await running.push(header("a"), bad)
+        await train(running, 1, first=1)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    async with aggregating(copy) as again:
+        assert again.aggregator.staging.num_bytes == 0

@@ -1,0 +1,125 @@
+"""One service that is killed on purpose and started again, as a supervisor would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+from hocket.cli.processes import Process, Service
+from hocket.hosting.failpoint import VARIABLE, Failpoint
+
+READY_S = 60.0
+DEATH_S = 60.0
+KILLED = -9
+
+
+class Supervised:
+    """A service's lives, one after the other, with the same settings and the same folder.
+
+    An end that nobody asked for is told by `unexpected`, in the process's own last words.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.lives = 0
+        self.place: Failpoint | None = None  # at which this life is to end
+        self.unexpected: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._process: Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._may_end = False
+
+    @property
+    def name(self) -> str:
+        """Of the service."""
+        return self.service.name
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process runs."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(
+        self, place: Failpoint | None = None, count: int = 1, **settings: str
+    ) -> Supervised:
+        """Begin a life; one with a `place` ends when that is reached for the `count`-th time."""
+        assert not self.alive, f"{self.name} runs already"
+        armed = {} if place is None else {VARIABLE: f"{place}:{count}"}
+        environment = self.service.environment | settings | armed
+        self._may_end, self.place = place is not None, place
+        self._process = await Process.start(replace(self.service, environment=environment))
+        self._watch = asyncio.create_task(self._notice(self._process))
+        self.lives += 1
+        return self
+
+    async def ready(self) -> dict[str, Any]:
+        """What it said once it served."""
+        return await self._current.ready(READY_S)
+
+    async def serve(self, **settings: str) -> Supervised:
+        """Begin a life that nothing ends, and wait until it serves."""
+        await self.start(**settings)
+        await self.ready()
+        return self
+
+    async def kill(self) -> None:
+        """Kill it as SIGKILL does, and see it gone."""
+        self._may_end = True
+        if self.alive:
+            self._current._process.kill()
+        await self.died()
+
+    async def died(self, within_s: float = DEATH_S) -> None:
+        """Wait until it was killed, here or at its failpoint."""
+        async with asyncio.timeout(within_s):
+            code = await self._current.wait()
+        assert code == KILLED, self._current.obituary()
+
+    async def ended(self, within_s: float = DEATH_S) -> tuple[int, str]:
+        """Wait until it has ended by itself: its exit status and what it said last."""
+        self._may_end = True
+        async with asyncio.timeout(within_s):
+            code = await self._current.wait()
+        return code, self._current.obituary()
+
+    async def stop(self) -> None:
+        """SIGTERM, if it runs."""
+        self._may_end = True
+        if self._process is not None:
+            await self._process.stop()
+        if self._watch is not None:
+            await self._watch
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Its log lines of one kind, over all its lives."""
+        if not self.service.log.exists():
+            return []
+        found = []
+        for line in self.service.log.read_bytes().splitlines():
+            if name.encode() not in line:
+                continue
+            try:
+                fields = json.loads(line)
+            except ValueError:  # cut short by a kill
+                continue
+            if fields.get("event") == name:
+                found.append(fields)
+        return found
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        return self._current._process.pid
+
+    @property
+    def _current(self) -> Process:
+        assert self._process is not None, f"{self.name} was never started"
+        return self._process
+
+    async def _notice(self, process: Process) -> None:
+        code = await process.wait()
+        if not (self._may_end or self.unexpected.done()):
+            self.unexpected.set_result(process.obituary())
+        elif self.place is not None and code != KILLED and not self.unexpected.done():
+            self.unexpected.set_result(process.obituary())

@@ -1,0 +1,59 @@
+"""Safetensors files as we write them, read by the library, and what is wrong with damaged ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hocket_aggregator.tensor_file import decode, encode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from hocket.errors import CorruptState
+
+TENSORS = {
+    "weight": torch.arange(6, dtype=torch.float32).view(2, 3),
+    "total": torch.tensor([1e300, -0.0], dtype=torch.float64),
+    "baseline": torch.tensor(0.25, dtype=torch.float64),
+    "odd": torch.tensor([float("nan"), float("inf"), 1e-45]),
+    "none": torch.zeros(0),
+}
+FILE = b"".join(bytes(memoryview(piece)) for piece in encode(TENSORS, {"task": "tiny"}))
+
+
+def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(FILE)
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        assert file.metadata() == {"task": "tiny"}
+        assert set(file.keys()) == set(TENSORS)
+        for name, tensor in TENSORS.items():
+            found = file.get_tensor(name)
+            assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
+            assert found.numpy().tobytes() == tensor.numpy().tobytes()
+
+
+def test_tensors_are_not_copied() -> None:
+    (_, values) = encode({"x": TENSORS["weight"]})
+    before = bytes(memoryview(values))
+    TENSORS["weight"].add_(1)
+    after = bytes(memoryview(values))
+    TENSORS["weight"].sub_(1)
+    assert before != after
+
+
+@given(st.integers(0, len(FILE) - 1), st.integers(1, 255), st.integers(0, len(FILE)))
+@settings(max_examples=300)
+def test_a_damaged_file_is_corrupt_state_or_still_tensors(at: int, change: int, end: int) -> None:
+    for data in (FILE[:at] + bytes([FILE[at] ^ change]) + FILE[at + 1 :], FILE[:end], FILE[end:]):
+        try:
+            found = decode(data, "a file")
+        except CorruptState:
+            continue
+        assert sum(tensor.nbytes for tensor in found.values()) <= len(data)
+
+
+def test_the_message_names_the_file() -> None:
+    with pytest.raises(CorruptState, match=r"tensors/x\.safetensors is no safetensors file"):
+        decode(FILE[:50], "tensors/x.safetensors")

@@ -1,0 +1,58 @@
+"""The pure core in an unreliable world; `support.schedules` says what happens there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.schedules import Schedule, Tally, replay_command, run_schedule
+from support.simulated_disk import Disk
+
+ROOT = Path(__file__).resolve().parents[3]
+SHARES, SCHEDULES = 10, 300
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_promise_is_kept_whatever_fails(share: int) -> None:
+    tally = Tally()
+    for seed in range(share, SCHEDULES, SHARES):
+        run_schedule(seed, tally)
+    # A schedule in which nothing happens proves nothing.
+    assert tally.checks["schedules with progress"] == SCHEDULES // SHARES
+    for fault in ("messages dropped", "messages duplicated", "messages delayed", "device crashes"):
+        assert tally.faults[fault] > 100
+    for fault in ("aggregator crashes", "registry crashes", "clock jumps forward"):
+        assert tally.faults[fault] > 10
+    for check in ("answers: Applied", "answers: Buffered", "answers: again", "bad input refused"):
+        assert tally.checks[check] > 20
+    assert tally.checks["rebuilds"] > 500
+
+
+def test_a_seed_gives_the_same_steps_each_time() -> None:
+    traces = []
+    for _ in range(2):
+        schedule = Schedule(11)
+        schedule.run()
+        traces.append((schedule.world.trace, schedule.reference.models))
+    assert traces[0] == traces[1]
+    assert len(traces[0][1]) > 2
+
+
+class Careless(Disk):
+    def sync(self) -> None:
+        """Forget to."""
+
+
+def test_an_answer_before_the_sync_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="not durable") as broken:
+        run_schedule(3, Tally(), Careless)
+    assert replay_command(3) in str(broken.value)
+
+
+def test_the_command_runs_what_it_is_told_and_prints_the_counts() -> None:
+    command = [sys.executable, "tests/support/schedules.py", "--from", "7", "--count", "2"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert "2  schedules with progress" in ran.stdout
+    assert "2 schedules in" in ran.stdout
