@@ -26,7 +26,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="
 # Raised in services and commands before anything is served, or only as the root of others.
 NEVER_SENT = {
     *(errors.HocketError, errors.TaskError, errors.ModelError, errors.DataError),
-    *(errors.StartupError, errors.UpdateDropped, errors.TooStale),
+    *(errors.StartupError, errors.CorruptState, errors.UpdateDropped, errors.TooStale),
 }
 
 

@@ -95,6 +95,7 @@ async def test_an_outcome_that_the_device_did_not_live_to_see_is_acted_upon_once
             assert tally["updates_accepted"] == int(used)
             assert tally["updates_dropped"] + tally["updates_refused"] == int(not used)
             left = residual(folder)
+            await until(lambda: len(fake.said_training) > 1 and not fake.said_training[-1])
             fake.trigger()  # and it goes on
             following = await fake.taken.get()
     assert torch.allclose(left, left_out if used else left_out + message, atol=1e-7)
@@ -305,6 +306,8 @@ async def test_a_push_outlives_the_services(tmp_path: Path, which: str) -> None:
         update = await fake.taken.get()
         if which == "aggregator":  # it was told of a push; now it hears that there is none
             await until(lambda: fake.said_training[-2:] == [True, False])
+        folder = tmp_path / "d1"
+        await until(lambda: kept(folder)["outbox"] == 0 and not fake.said_training[-1])
         fake.trigger()
         await fake.taken.get()
     assert fake.push_ids[:-1] == [update.header.update_id] * (2 if which == "aggregator" else 1)

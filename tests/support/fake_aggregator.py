@@ -60,6 +60,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     subscribers: asyncio.Queue[Caller] = field(default_factory=asyncio.Queue)
     said_training: list[bool] = field(default_factory=list)  # of each subscription
     taken: asyncio.Queue[TakenUpdate] = field(default_factory=asyncio.Queue)
+    _streams: dict[str, object] = field(default_factory=dict)  # the newest of each device
     _say: asyncio.Queue[Trigger | Finished] = field(default_factory=asyncio.Queue)
     _partial: dict[str, Assembler] = field(default_factory=dict)
     _settled: dict[str, Outcome] = field(default_factory=dict)
@@ -82,8 +83,13 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self._admit(caller)
         self.said_training.append(request.training)
         self.subscribers.put_nowait(caller)
+        mine = self._streams[caller.device_id] = object()
         while True:
-            yield convert.event_to_pb(await self._say.get())
+            said = await self._say.get()
+            if self._streams[caller.device_id] is not mine:  # a newer stream is to say it
+                self._say.put_nowait(said)
+                return
+            yield convert.event_to_pb(said)
 
     async def PullModel(
         self, request: pb.PullModelRequest, _context: Any

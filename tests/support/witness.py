@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 from support.book import Book, Parcel
 from support.crash_fleet import CrashFleet
+from support.supervised import Supervised
 
 from hocket.core.capability import Capability
 from hocket.core.device import Caller
@@ -88,13 +89,15 @@ class Witness:
 
     async def prepare(self, *, large: bool) -> Parcel:
         """Pull for training, and think of an update."""
-        pulled = await self._until_answered(
-            lambda: self.aggregator.pull(
-                self.caller,
-                limit_bytes=self._manifest.dense_bytes,
-                for_training=True,
-                deadline_s=TRANSFER_S,
-            )
+        return await self._until_answered(lambda: self.prepare_once(large=large))
+
+    async def prepare_once(self, *, large: bool) -> Parcel:
+        """The same, once; raises what that came to."""
+        pulled = await self.aggregator.pull(
+            self.caller,
+            limit_bytes=self._manifest.dense_bytes,
+            for_training=True,
+            deadline_s=TRANSFER_S,
         )
         assert pulled is not None
         return self.parcel(pulled.version, large=large)
@@ -124,6 +127,22 @@ class Witness:
         """One update, seen through to its outcome; None where its base was forgotten."""
         parcel = await self.prepare(large=large)
         return await self.deliver(parcel)
+
+    async def push_until(self, process: Supervised, *, large: bool) -> Parcel | None:
+        """Push until the process dies; the update that then had no answer, if any."""
+        while True:
+            try:
+                parcel = await self.prepare_once(large=large)
+            except PASSING:
+                if not process.alive:
+                    return None
+                continue
+            try:
+                self.book.note(parcel, (await self.attempt(parcel)).outcome)
+            except PASSING:
+                if not process.alive:
+                    return parcel
+                await self.deliver(parcel)
 
     async def deliver(self, parcel: Parcel) -> Outcome | None:
         """Push an update until it is answered, and write the answer down."""
@@ -168,15 +187,17 @@ class Witness:
         )
 
     async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(ANSWER_S):
-            while True:
-                try:
-                    return await call()
-                except Overloaded as error:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + ANSWER_S
+        while True:
+            try:
+                return await call()
+            except (*PASSING, UnknownDevice) as error:
+                assert loop.time() < until, f"no answer within {ANSWER_S:g} s: {error!r}"
+                if isinstance(error, Overloaded):
                     self.book.counts[f"told {error.reason}"] += 1
                     await asyncio.sleep(error.retry_after_s)
-                except (*PASSING, UnknownDevice):
-                    await self._wait()
+            await self._wait()
 
     async def _wait(self) -> None:
         await asyncio.sleep(AGAIN_S * self._chance.random())
@@ -200,4 +221,9 @@ async def witness(
             book,
         )
         await made.join()
-        yield made
+        beating = asyncio.create_task(made.beat())
+        try:
+            yield made
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)

@@ -195,7 +195,8 @@ def _write(descriptor: int, data: Buffer) -> None:
 
 def _joined(pieces: Sequence[Buffer]) -> memoryview:
     """By numpy, which lets other threads run while it copies."""
-    parts = [np.frombuffer(piece, np.uint8) for piece in pieces if memoryview(piece)]
+    views = [memoryview(piece) for piece in pieces]
+    parts = [np.asarray(view, np.uint8) for view in views if view.nbytes]
     return np.concatenate(parts).data if parts else memoryview(b"")
 
 

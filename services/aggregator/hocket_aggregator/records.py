@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import replace
 from itertools import islice
 
@@ -15,17 +15,16 @@ from hocket.core.clock import Clock
 from hocket.core.events import Evaluate, Evaluated, Pushed, Settled, VersionMade
 from hocket.core.ids import FIRST_VERSION, Version
 from hocket.core.records import Status, UpdateRecord, VersionRecord
-from hocket.errors import HocketError, NotFound, Overloaded, StorageFull, Unavailable
+from hocket.errors import HocketError, NotFound, StorageFull, Unavailable
 from hocket.hosting.failpoint import Failpoint, reach
 from hocket_aggregator import queries
 from hocket_aggregator.finishing import finished
 from hocket_aggregator.store import Batch, Store
 from hocket_aggregator.turn import Turn
+from hocket_aggregator.watchers import Watchers
 
 log = structlog.get_logger()
 
-MAX_PENDING = 10_000  # versions that a watcher may lag behind
-MAX_WATCHERS = 64
 PAGE = 500
 MAX_GROUP = 200  # records saved together: 10 ms of the event loop
 GROUP_EVERY_S = 0.05  # unless a reader waits: the disk is the journal's first of all
@@ -37,20 +36,6 @@ folder miss are these few seconds of counts, and never a version or an update.""
 
 Entry = VersionRecord | UpdateRecord | Evaluated
 Describe = Callable[[], Awaitable[Status]]
-
-
-class _Watcher:
-    """What one watcher has not read yet; of a version only its latest record."""
-
-    def __init__(self) -> None:
-        self.pending: dict[Version, VersionRecord] = {}
-        self.changed = asyncio.Event()
-        self.ended = False
-
-    def tell(self, record: VersionRecord) -> None:
-        if len(self.pending) <= MAX_PENDING:
-            self.pending[record.version] = record
-        self.changed.set()
 
 
 class Records:
@@ -76,7 +61,7 @@ class Records:
         self._trouble: HocketError | None = None  # why the last save failed; None while one runs
         self._failing = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._watchers: set[_Watcher] = set()
+        self._watchers = Watchers()
         self._newest: VersionRecord | None = None
         self._unevaluated: dict[Version, VersionRecord] = {}
         self._ended = False
@@ -184,40 +169,19 @@ class Records:
         await self.flush()
         return await self._store.read(queries.lineage, version, before, limit)
 
-    async def watch(self, after: int) -> AsyncGenerator[VersionRecord, None]:
+    def watch(self, after: int) -> AsyncGenerator[VersionRecord, None]:
         """Each version after `after`, and again when it has been evaluated, without end.
 
-        Raises Overloaded for one watcher too many or one that lags too far behind.
+        Raises Overloaded for one watcher too many or one that lags too far behind, and as `flush`
+        does.
         """
-        if len(self._watchers) >= MAX_WATCHERS:
-            raise Overloaded(f"{MAX_WATCHERS} watchers are served already; try again later", 10.0)
-        watcher = _Watcher()
-        self._watchers.add(watcher)
-        try:
-            async for record in self._past(after):
-                if watcher.pending.get(record.version) == record:
-                    del watcher.pending[record.version]
-                yield record
-            while not watcher.ended:
-                if len(watcher.pending) > MAX_PENDING:
-                    raise Overloaded("this watcher reads too slowly; watch again from its last")
-                pending, watcher.pending = watcher.pending, {}
-                for record in pending.values():
-                    if record.version > after:
-                        yield record
-                if not watcher.pending and not watcher.ended:
-                    watcher.changed.clear()
-                    await watcher.changed.wait()
-        finally:
-            self._watchers.discard(watcher)
+        return self._watchers.watch(after, self._past(after))
 
     def end_watches(self) -> None:
         """Let every watcher come to its end."""
-        for watcher in self._watchers:
-            watcher.ended = True
-            watcher.changed.set()
+        self._watchers.end()
 
-    async def _past(self, after: int) -> AsyncIterator[VersionRecord]:
+    async def _past(self, after: int) -> AsyncGenerator[VersionRecord, None]:
         await self.flush()
         while page := await self._store.read(queries.versions_after, after, PAGE):
             for record in page:
@@ -234,7 +198,7 @@ class Records:
             effect.update_ids,
         )
         self._add(self._newest)
-        self._tell(self._newest)
+        self._watchers.tell(self._newest)
 
     def _evaluated(self, event: Evaluated) -> None:
         self._add(event)
@@ -244,11 +208,7 @@ class Records:
         if record is None and self._newest is not None and self._newest.version == event.version:
             record = self._newest
         if record is not None:
-            self._tell(replace(record, evaluation=event.evaluation))
-
-    def _tell(self, record: VersionRecord) -> None:
-        for watcher in self._watchers:
-            watcher.tell(record)
+            self._watchers.tell(replace(record, evaluation=event.evaluation))
 
     def _add(self, entry: Entry) -> None:
         self._pending.append(entry)

@@ -64,7 +64,7 @@ def load_state(folder: Path) -> State:
         ) from error
     try:
         return _read(json.loads(text))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{folder / FILE} is damaged ({error!r}); delete it") from error
 
 

@@ -62,6 +62,8 @@ def load_fleet(path: Path) -> tuple[FleetDevice, ...]:
         raise TaskError(f"the fleet file {path} cannot be read: {cause}") from cause
     except tomllib.TOMLDecodeError as cause:
         raise TaskError(f"the fleet file {path} is not valid TOML: {cause}") from cause
+    except RecursionError as cause:
+        raise TaskError(f"the fleet file {path} nests arrays too deep") from cause
     try:
         fleet = TypeAdapter(Fleet).validate_python(document).device
     except ValidationError as wrong:

@@ -9,7 +9,7 @@ from typing import Generic, Self, TypeVar
 
 from hocket.core import events as ev
 from hocket.core.device import Caller, Device, DeviceState
-from hocket.core.fleet import Fleet, Member
+from hocket.core.fleet import NO_VERSION, Fleet, Member
 from hocket.core.ids import Version
 from hocket.core.past import Answered, BaseHeld, Ended, Past
 from hocket.core.records import DevicePhase, DeviceStatus, Evaluation
@@ -189,6 +189,7 @@ class Coordinator(Generic[P, S]):
         header = update.header
         before = self.settled(header)
         if before is not None:
+            self._asked_again(header, now)
             effects.append(ev.Settled(header, before, first_time=False))
             return
         member = self.fleet.admit(header_caller(header))
@@ -198,6 +199,15 @@ class Coordinator(Generic[P, S]):
         member.count(outcome, header.train_loss, update.wire_bytes, dense_bytes)
         effects.append(ev.Settled(header, outcome, first_time=True))
         self._rest(member, now)
+
+    def _asked_again(self, header: UpdateHeader, now: float) -> None:
+        """A device that came back busy was busy with this: it has no other base, and rests now."""
+        member = self.fleet.find(header.device_id)
+        if member is None or member.caller != header_caller(header):
+            return
+        status = member.status
+        if status.phase is DevicePhase.TRAINING and status.base_version == NO_VERSION:
+            member.rest(now)
 
     def doomed(self, header: UpdateHeader) -> Dropped | None:
         """The answer to an update that would be dropped whatever it holds; None for any other.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status as RichStatus
 from grpc import StatusCode
@@ -76,14 +77,15 @@ def error_from(error: grpc.aio.AioRpcError, peer: str = "the service") -> Hocket
     """
     status = _received_status(error)
     info, retry = ErrorInfo(), RetryInfo()
-    for detail in status.details:
-        detail.Unpack(info)
-        detail.Unpack(retry)
+    with suppress(DecodeError):  # then the status code alone must do
+        for detail in status.details:
+            detail.Unpack(info)
+            detail.Unpack(retry)
     kind = BY_REASON.get(info.reason) if info.domain == DOMAIN else None
     if kind is None:
         return _from_code(error.code(), error.details() or "", peer)
     if issubclass(kind, Overloaded):
-        retry_s = retry.retry_delay.ToNanoseconds() / 1e9
+        retry_s = max(0.0, retry.retry_delay.ToNanoseconds() / 1e9)
         return kind(status.message, retry_s, **info.metadata)
     return kind(status.message, **info.metadata)
 
@@ -116,7 +118,8 @@ def _attach(status: RichStatus, detail: ErrorInfo | RetryInfo) -> None:
 def _received_status(error: grpc.aio.AioRpcError) -> RichStatus:
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
-            return RichStatus.FromString(value)
+            with suppress(DecodeError):
+                return RichStatus.FromString(value)
     return RichStatus()
 
 

@@ -32,10 +32,13 @@ def load_task(
     text = _text(file)
     try:
         document = tomllib.loads(text)
+        parsed = _parse(document, file)
     except tomllib.TOMLDecodeError as error:
         raise TaskError(f"{file} is no valid TOML: {error}") from error
+    except RecursionError as error:
+        raise TaskError(f"{file} nests tables or arrays too deep; write it flatter") from error
     lookup = Lookup((file.parent, *data_folders), (file.parent, *code_folders))
-    return replace(_parse(document, file), origin=Origin(file, text, lookup))
+    return replace(parsed, origin=Origin(file, text, lookup))
 
 
 def default_task() -> Task:

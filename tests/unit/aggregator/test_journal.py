@@ -169,7 +169,7 @@ async def test_the_name_of_a_new_segment_is_synced_before_its_records(
     synced: list[str] = []
 
     def fsync(descriptor: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
         real(descriptor)
 
     real = os.fsync

@@ -70,7 +70,7 @@ def again(entry: Entry) -> Entry:
 
 
 @given(entries)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_entry_comes_back_as_it_was(entry: Entry) -> None:
     assert again(entry) == entry
 
@@ -156,7 +156,7 @@ def changed_heads(draw: st.DrawFn) -> tuple[Kind, bytes]:
 
 
 @given(changed_heads() | st.tuples(st.sampled_from(list(Kind)), st.binary(max_size=200)))
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_any_head_is_a_value_or_an_error(changed: tuple[Kind, bytes]) -> None:
     try:
         entry = entry_of(*changed, b"", checksum(b""))
@@ -192,7 +192,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, byte
 
 
 @given(st.data())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=800, deadline=None)
 def test_whatever_happens_to_a_file_only_what_was_written_comes_back(
     sound: tuple[Path, bytes, list[Entry]], data: st.DataObject
 ) -> None:

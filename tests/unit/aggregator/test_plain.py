@@ -50,7 +50,8 @@ def test_all_come_back_through_json(
     ],
 )
 def test_a_header_of_other_types_is_refused_by_name(name: str, value: object) -> None:
-    stored: dict[str, Any] = {**header_values(header("u")), name: value}
+    stored: dict[str, Any] = json.loads(compact_json(header_values(header("u"))))
+    stored[name] = value
     with pytest.raises(ValueError, match=name):
         header_of(stored)
     del stored[name]

@@ -14,17 +14,14 @@ from hocket.core.device import DeviceState
 from hocket.core.ids import Version
 from hocket.core.past import Answered, BaseHeld, Ended, past_of
 from hocket.core.records import DevicePhase
-from hocket.core.scheduling import Concurrent
 from hocket.core.state import TaskState
 from hocket.core.stop import Stop
 from hocket.core.strategy import Global
 from hocket.core.terms import Finished
-from hocket.core.triggering import CoordinatorRules
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, RefreshReport
 from hocket.core.versions import Versions
 from hocket.errors import CorruptState, NotFinite, UnknownVersion
 
-RULES = CoordinatorRules(Concurrent(devices=9), coordinator().rules.selection, coordinator().rules.work)
 Core = Coordinator[float, Any]
 
 
@@ -146,6 +143,26 @@ def test_a_device_whose_lease_goes_on_after_all_is_sent_to_work_on_its_old_strea
     assert core.statuses(2.0)[0].phase is DevicePhase.AWAY
     effects = core.handle(ev.DeviceSeen(device("a")), 3.0)  # the registry lost the end of its lease
     assert [e.caller for e in effects if isinstance(e, ev.SendTrigger)] == [caller("a")]
+
+
+def test_a_device_that_only_asks_for_its_answer_again_is_free_at_once() -> None:
+    core = coordinator()
+    core.relive(Answered(update("a", 1), Applied(Version(2), 0.5, 0)))
+    core.handle(ev.DeviceSeen(device("a")), 0.0)
+    core.handle(ev.Subscribed(caller("a"), training=True), 0.0)  # it lacks the answer
+    effects = core.handle(ev.Pushed(update("a", 1)), 1.0)
+    assert [type(effect) for effect in effects] == [ev.Settled, ev.SendTrigger]
+
+
+def test_a_late_copy_of_a_push_does_not_disturb_the_next_training() -> None:
+    core = enlisted("a", "b")
+    core.handle(ev.BaseTaken(caller("a"), Version(1)), 0.0)
+    core.handle(ev.Pushed(update("a", 1)), 1.0)
+    core.handle(ev.BaseTaken(caller("a"), Version(2)), 2.0)
+    core.handle(ev.Pushed(update("a", 1)), 3.0)
+    core.handle(ev.Pushed(update("b", 2)), 4.0)
+    assert core.versions.retained == (2, 3)
+    assert core.statuses(4.0)[0].phase is DevicePhase.TRAINING
 
 
 def test_rules_that_remember_nothing_are_kept_as_nothing() -> None:

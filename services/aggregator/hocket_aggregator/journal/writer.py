@@ -100,8 +100,9 @@ class Writer:
     def want(self, ticket: int) -> None:
         """Somebody waits until this is synced."""
         with self._to_sync:
-            heapq.heappush(self._wanted, ticket)
-            self._to_sync.notify()
+            if ticket > self._synced:  # what was synced just now is being told
+                heapq.heappush(self._wanted, ticket)
+                self._to_sync.notify()
 
     def _enqueue(self, mark: _Rotate | _End) -> None:
         with self._to_write:

@@ -1,0 +1,441 @@
+"""Every decoder, whatever comes: a valid value or a typed error, and never more memory than it may.
+
+Each is given `fuzzing.INPUTS` inputs. The journal, the manifest of snapshots and the outbox are
+tested beside their own code.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import torch
+import zstandard
+from google.protobuf.message import DecodeError, Message
+from grpc.aio import AioRpcError, Metadata
+from hocket_device.residual import load_residual, save_residual
+from hocket_device.state import FILE, State, load_state, save_state
+from hypothesis import given
+from support import words
+from support.codecs import encoded, manifest_of, raw_payload, resealed, seeded
+from support.fuzzing import FIXED, INPUTS, disturbed, samples, scripts, tampered, typed
+
+from hocket.cli.fleet import FleetDevice, load_fleet
+from hocket.core.ids import DeviceId
+from hocket.core.participant import Participant, ParticipantRules
+from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, TensorHeader
+from hocket.core.refresh import RefreshRules
+from hocket.core.slots import SlotTable
+from hocket.core.submodel import FULL
+from hocket.core.terms import RefreshTerms
+from hocket.errors import (
+    CorruptPayload,
+    DataError,
+    HocketError,
+    NotFinite,
+    Overloaded,
+    PayloadTooLarge,
+    TaskError,
+)
+from hocket.learn.codecs import CODECS, Fp16, Int8, Raw, TopK
+from hocket.learn.codecs.feedback import ErrorFeedback
+from hocket.learn.codecs.payload import check_header, decode_payload, encode_payload
+from hocket.rpc import convert
+from hocket.rpc.chunks import Assembler, checksum, chunks
+from hocket.rpc.errors import DETAILS_KEY, error_from, rich_status
+from hocket.task.reading import load_task
+from hocket.task.task import Task
+from hocket.v1 import types_pb2
+
+KIB, MIB = 1024, 1024 * 1024
+MANIFEST = manifest_of((32, 40), (40,), (1100,))
+CODEC_SAMPLES = [Raw(), Fp16(), Int8(), TopK(ratio=0.1)]
+SIZE = 300  # values of one tensor
+
+
+def values(size: int) -> torch.Tensor:
+    return torch.randn(size, generator=seeded(7))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_codecs() -> None:
+    sound = {codec.id: encoded(codec, values(SIZE)) for codec in CODEC_SAMPLES}
+    out, let_through = torch.empty(SIZE), dict.fromkeys(sound, 0)
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        for codec_id, sample in sound.items():
+            data, codec = tampered(sample, script), CODECS[codec_id]
+            if typed(lambda: (codec.decode_into(memoryview(data), out), True)):  # noqa: B023 -- called at once
+                assert bool(torch.isfinite(out).all())
+                assert len(data) <= codec.encoded_bytes_limit(SIZE)
+                let_through[codec_id] += 1
+
+    decode()
+    assert min(let_through.values()) > INPUTS // 100
+
+
+def test_payloads() -> None:
+    dense = values(MANIFEST.size)
+    sparse = torch.where(dense > 1, dense, torch.zeros(()))  # so that packing pays
+    sound = [
+        encode_payload(sparse if pack else dense, MANIFEST, codec, seeded(), pack=pack)
+        for codec in CODEC_SAMPLES
+        for pack in (False, True)
+    ]
+    assert [payload.header.packing for payload in sound] == [Packing.NONE, Packing.ZSTD] * 4
+    bodies, out, let_through = [bytes(payload.body) for payload in sound], torch.empty(MANIFEST.size), 0
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        nonlocal let_through
+        for payload, body in zip(sound, bodies, strict=True):
+            forged = resealed(payload, tampered(body, script))  # with the right length and checksum
+            if typed(lambda: decode_payload(forged, MANIFEST, out)) is not None:  # noqa: B023 -- called at once
+                assert bool(torch.isfinite(out).all())
+                let_through += 1
+
+    decode()
+    assert let_through > INPUTS // 10
+
+
+def test_payload_headers_against_the_manifest() -> None:
+    sound = encode_payload(values(MANIFEST.size), MANIFEST, Int8(), seeded()).header
+    sizes = [0, 1, 2**31, 2**62, -1, sound.wire_bytes]
+
+    @FIXED
+    @given(scripts)
+    def check(script: bytes) -> None:
+        chance = random.Random(script)
+        tensors = [
+            TensorHeader(
+                chance.choice([tensor.name, "layer0", ""]),
+                chance.choice([tensor.shape, tensor.shape, (), (0,), (2**30, 2**30)]),
+                chance.choice([tensor.codec, *CodecId, 77]),  # type: ignore[arg-type] # forged
+                chance.choice([tensor.encoded_bytes, *sizes]),
+            )
+            if chance.random() < 0.3
+            else tensor
+            for tensor in sound.tensors
+        ]
+        kept = tuple(tensors[: chance.choice([3, 3, 3, 2, 0])])
+        packing = chance.choice([sound.packing, *Packing])
+        header = PayloadHeader(kept, packing, chance.choice([sound.wire_bytes, *sizes]), None)
+
+        def attempt() -> bool:
+            check_header(header, MANIFEST)
+            return True
+
+        if typed(attempt):
+            most = 5 * MANIFEST.size + 4 * len(kept)  # top-k at its longest
+            assert header.unpacked_bytes <= most
+            assert header.wire_bytes <= most + most // 256 + 64
+
+    check()
+
+
+def test_chunks() -> None:
+    body = bytes(range(256)) * 2
+    header = PayloadHeader((), Packing.NONE, len(body), checksum(body))
+    sound = list(chunks(body, chunk_bytes=100))
+    wires = [chunk.SerializeToString() for chunk in sound]
+
+    @FIXED
+    @given(scripts)
+    def assemble(script: bytes) -> None:
+        chance = random.Random(script)
+        assembler = Assembler(header, limit_bytes=1000)
+        for at in range(len(sound) + 1):
+            chunk: Any = sound[min(at, len(sound) - 1)]
+            if chance.random() < 0.3:
+                chunk = disturbed(chunk, script)
+            elif chance.random() < 0.2:
+                chunk = types_pb2.Chunk()
+                typed(lambda: chunk.ParseFromString(tampered(wires[0], script)), DecodeError)  # noqa: B023 -- called at once
+            before = assembler.received
+            if typed(lambda: (assembler.add(chunk), True)) is None:  # noqa: B023 -- called at once
+                assert assembler.received == before
+            assert assembler.received <= header.wire_bytes
+        payload = typed(assembler.finish)
+        if payload is not None:
+            assert bytes(payload.body) == body
+
+    assemble()
+
+
+MESSAGES: dict[str, tuple[Any, Callable[..., Message], Callable[..., Any]]] = {
+    "manifest": (words.manifests, convert.manifest_to_pb, convert.manifest_from_pb),
+    "spec": (words.specs, convert.spec_to_pb, convert.spec_from_pb),
+    "payload": (words.payload_headers, convert.payload_header_to_pb, convert.payload_header_from_pb),
+    "capability": (words.capabilities, convert.capability_to_pb, convert.capability_from_pb),
+    "link": (words.links, convert.link_to_pb, convert.link_from_pb),
+    "caller": (words.callers, convert.caller_to_pb, convert.caller_from_pb),
+    "device": (words.devices, convert.device_to_pb, convert.device_from_pb),
+    "filter": (words.device_filters, convert.device_filter_to_pb, convert.device_filter_from_pb),
+    "terms": (words.task_terms, convert.task_terms_to_pb, convert.task_terms_from_pb),
+    "event": (words.events, convert.event_to_pb, convert.event_from_pb),
+    "outcome": (words.outcomes, convert.outcome_to_pb, convert.outcome_from_pb),
+    "report": (words.reports, convert.refresh_report_to_pb, convert.refresh_report_from_pb),
+    "version": (
+        words.version_records,
+        convert.version_record_to_pb,
+        convert.version_record_from_pb,
+    ),
+    "update": (words.update_records, convert.update_record_to_pb, convert.update_record_from_pb),
+    "member": (
+        words.device_statuses,
+        convert.device_status_to_pb,
+        convert.device_status_from_pb,
+    ),
+    "status": (words.statuses, convert.status_to_pb, convert.status_from_pb),
+}
+
+
+def message_samples() -> dict[str, tuple[list[Message], Callable[..., Message], Callable[..., Any]]]:
+    found = {
+        name: ([to_pb(word) for word in samples(strategy)], to_pb, from_pb)
+        for name, (strategy, to_pb, from_pb) in MESSAGES.items()
+    }
+    headers, payloads = samples(words.update_headers), samples(words.payload_headers)
+    specs = samples(words.specs)
+    pushes: list[Message] = list(map(convert.push_header_to_pb, headers, payloads))
+    found["push"] = (
+        pushes,
+        lambda word: convert.push_header_to_pb(*word),
+        convert.push_header_from_pb,
+    )
+    pulls: list[Message] = [
+        convert.pull_header_to_pb(header.base_version, payload, spec).header
+        for header, payload, spec in zip(headers, payloads, specs, strict=False)
+    ]
+    found["pull"] = (
+        pulls,
+        lambda word: convert.pull_header_to_pb(*word).header,
+        convert.pull_header_from_pb,
+    )
+    return found
+
+
+def test_messages() -> None:
+    """What is let through is a word that can be said again."""
+    everything = message_samples()
+    let_through = dict.fromkeys(everything, 0)
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        for name, (sound, to_pb, from_pb) in everything.items():
+            sample = sound[script[-1] % len(sound)]
+            if script[0] % 2:
+                message: Message = disturbed(sample, script)
+            else:
+                message = type(sample)()
+                wire = tampered(sample.SerializeToString(), script)
+                if typed(lambda: (message.ParseFromString(wire), True), DecodeError) is None:  # noqa: B023 -- called at once
+                    continue  # gRPC itself refuses it
+            word = typed(lambda: from_pb(message))  # noqa: B023 -- called at once
+            if word is not None:
+                assert from_pb(to_pb(word)) == word
+                let_through[name] += 1
+
+    decode()
+    assert min(let_through.values()) > INPUTS // 100
+
+
+def test_errors_of_a_peer() -> None:
+    status = rich_status(Overloaded("full", 3.0, limit="9"))
+    sound, codes = status.SerializeToString(), list(grpc.StatusCode)
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        forged: Message = disturbed(status, script)
+        wire = tampered(sound, script) if script[0] % 2 else forged.SerializeToString()
+        said = Metadata((DETAILS_KEY, wire))
+        error = error_from(AioRpcError(codes[script[-1] % len(codes)], Metadata(), said, "why"))
+        assert isinstance(error, HocketError)
+        if isinstance(error, Overloaded):
+            assert 0 <= error.retry_after_s < float("inf")
+
+    decode()
+
+
+def fuzz_file(file: Path, sound: list[bytes], read: Callable[[], Any]) -> int:
+    """Have `read` read the file with anything in it; how often it made sense."""
+    sensible = 0
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        nonlocal sensible
+        file.write_bytes(tampered(sound[script[-1] % len(sound)], script))
+        sensible += typed(read) is not None
+
+    decode()
+    return sensible
+
+
+def test_task_files(tmp_path: Path) -> None:
+    file = tmp_path / "task.toml"
+    whole = resources.files("hocket").joinpath("tasks/digits.toml").read_bytes()
+    small = b'[model]\nfunction = "m:f"\n[data]\nkind = "digits"\n[dropout]\nrates = [0.5, [0.1]]\n'
+    deep = b"[model]\nfunction='m:f'\narguments=" + b"[" * 300 + b"]" * 300 + b"\n"
+    read: list[Task] = []
+    sensible = fuzz_file(file, [whole, small, small, deep], lambda: read.append(load_task(file)) or 1)
+    assert sensible == len(read) > 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = 1",
+        "training = []",
+        "[[training]]",
+        "data = {kind = []}",
+        "data = {kind = nan}",
+        "[model]\nfunction = 1979-05-27",
+        "seed = 99999999999999999999999999",
+        "[stop]\nversions = nan",
+        "[origin]\npath = 'x'",
+        "[dropout]\nrates = [[[[]]]]",
+        "[partition]\nkind = 'dirichlet'\nalpha = inf",
+        "x = " + "[" * 5000 + "]" * 5000,
+        "x" * 100_000 + " = 1",
+        "a" + ".a" * 3000 + " = 1",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_task_files_that_are_toml_and_no_task(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "task.toml"
+    file.write_text(text)
+    with pytest.raises(TaskError):
+        load_task(file)
+
+
+def test_fleet_files(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    whole = resources.files("hocket").joinpath("fleets/demo.toml").read_bytes()
+    small = b'[[device]]\nname = "a"\nkeep = 0.5\nshare_schedule = [[1.0, 0.5]]\n'
+    read: list[tuple[FleetDevice, ...]] = []
+    sensible = fuzz_file(file, [whole, small, small], lambda: read.append(load_fleet(file)) or 1)
+    assert sensible == len(read) > 0
+
+
+@pytest.mark.parametrize("text", ["device = 1", "x = " + "[" * 5000 + "]" * 5000, "[device]\nname=1"])
+def test_fleet_files_that_are_toml_and_no_fleet(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(text)
+    with pytest.raises(TaskError):
+        load_fleet(file)
+
+
+def test_state_files_of_devices(tmp_path: Path) -> None:
+    rules = ParticipantRules(4, RefreshTerms(enabled=True, rules=RefreshRules()))
+    kept = Participant(rules, DeviceId("a"))
+    kept.slots = SlotTable(2, 3)
+    save_state(State("a", "task", kept.to_dict()), tmp_path)
+    file = tmp_path / FILE
+    sound = file.read_bytes()
+    deep = sound.replace(b'"task"', b'"x": ' + b"[" * 5000 + b"]" * 5000 + b', "task"')
+
+    def read() -> bool:
+        state = load_state(tmp_path)
+        if state.participant is not None:
+            Participant.from_dict(rules, DeviceId("a"), state.participant)
+        return True
+
+    assert fuzz_file(file, [sound, sound, sound, deep], read) > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "1", "null", '"x"', '{"format": 1}', '{"format": 1, "tally": 3}', "[" * 100_000]
+)
+def test_state_files_that_are_json_and_no_state(tmp_path: Path, text: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(DataError, match="delete it"):
+        load_state(tmp_path)
+
+
+def test_residual_files_of_devices(tmp_path: Path) -> None:
+    file = tmp_path / "residual.safetensors"
+    whole = ErrorFeedback(residual=values(20), part=(MANIFEST.digest, FULL))
+    save_residual(whole, file)
+    sound = file.read_bytes()
+    header = struct.pack("<Q", 2**62) + sound[8:]
+
+    def read() -> bool:
+        feedback = ErrorFeedback()
+        load_residual(feedback, file)
+        assert (feedback.residual is None) == (feedback.part is None)
+        return True
+
+    assert fuzz_file(file, [sound, sound, sound, header], read) > 0
+
+
+def test_a_claim_takes_no_memory() -> None:
+    claims = PayloadHeader((), Packing.NONE, 64 * MIB, None)
+    assert peak_bytes(lambda: Assembler(claims, limit_bytes=64 * MIB)) < 16 * KIB
+    with pytest.raises(PayloadTooLarge):
+        Assembler(claims, limit_bytes=MIB)
+
+
+def test_a_body_unpacks_to_no_more_than_its_header_says() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(64 * MIB))
+    payload = raw_payload(
+        bomb, *encode_payload(values(MANIFEST.size), MANIFEST, Raw(), seeded()).header.tensors,
+        packing=Packing.ZSTD,
+    )
+
+    def decode() -> None:
+        with pytest.raises(PayloadTooLarge):
+            decode_payload(payload, MANIFEST)
+
+    assert peak_bytes(decode) < 256 * KIB
+
+
+def test_a_frame_that_lies_about_its_size_takes_no_more_than_it_says() -> None:
+    honest = zstandard.ZstdCompressor().compress(bytes(MANIFEST.dense_bytes))
+    more = zstandard.ZstdCompressor().compress(bytes(64 * MIB))
+    head = zstandard.frame_header_size(honest)
+    liar = honest[:head] + more[zstandard.frame_header_size(more) :]
+    tensors = encode_payload(values(MANIFEST.size), MANIFEST, Raw(), seeded()).header.tensors
+    payload = raw_payload(liar, *tensors, packing=Packing.ZSTD)
+
+    def decode() -> None:
+        with pytest.raises((CorruptPayload, PayloadTooLarge)):
+            decode_payload(payload, MANIFEST)
+
+    assert peak_bytes(decode) < MIB
+
+
+def test_a_count_beyond_the_tensor_takes_no_memory() -> None:
+    data = memoryview(struct.pack("<I", 2**32 - 1) + bytes(64))
+    out = torch.empty(SIZE)
+
+    def decode() -> None:
+        with pytest.raises(CorruptPayload):
+            TopK().decode_into(data, out)
+
+    assert peak_bytes(decode) < 64 * KIB
+    scale = np.float32(np.inf).tobytes() + bytes(SIZE)
+    with pytest.raises(NotFinite):
+        Int8().decode_into(memoryview(scale), out)
