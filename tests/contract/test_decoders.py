@@ -10,9 +10,6 @@ import random
 import struct
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,43 +19,30 @@ import torch
 import zstandard
 from google.protobuf.message import DecodeError, Message
 from grpc.aio import AioRpcError, Metadata
-from hocket_device.residual import load_residual, save_residual
-from hocket_device.state import FILE, State, load_state, save_state
 from hypothesis import given
 from support import words
 from support.codecs import encoded, manifest_of, raw_payload, resealed, seeded
-from support.fuzzing import FIXED, INPUTS, disturbed, samples, scripts, tampered, typed
+from support.fuzzing import FIXED, INPUTS, accepts, disturbed, samples, scripts, tampered, typed
 
-from hocket.cli.fleet import FleetDevice, load_fleet
-from hocket.core.ids import DeviceId
-from hocket.core.participant import Participant, ParticipantRules
-from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, TensorHeader
-from hocket.core.refresh import RefreshRules
-from hocket.core.slots import SlotTable
-from hocket.core.submodel import FULL
-from hocket.core.terms import RefreshTerms
+from hocket.core.payload import CodecId, Packing, PayloadHeader, TensorHeader
 from hocket.errors import (
     CorruptPayload,
-    DataError,
     HocketError,
     NotFinite,
     Overloaded,
     PayloadTooLarge,
-    TaskError,
 )
-from hocket.learn.codecs import CODECS, Fp16, Int8, Raw, TopK
-from hocket.learn.codecs.feedback import ErrorFeedback
+from hocket.learn.codecs import CODECS, Codec, Fp16, Int8, Raw, TopK
 from hocket.learn.codecs.payload import check_header, decode_payload, encode_payload
 from hocket.rpc import convert
 from hocket.rpc.chunks import Assembler, checksum, chunks
 from hocket.rpc.errors import DETAILS_KEY, error_from, rich_status
-from hocket.task.reading import load_task
-from hocket.task.task import Task
-from hocket.v1 import types_pb2
+from hocket.rpc.push_message import Chunk, read_push
+from hocket.v1 import aggregator_pb2, types_pb2
 
 KIB, MIB = 1024, 1024 * 1024
 MANIFEST = manifest_of((32, 40), (40,), (1100,))
-CODEC_SAMPLES = [Raw(), Fp16(), Int8(), TopK(ratio=0.1)]
+CODEC_SAMPLES: list[Codec] = [Raw(), Fp16(), Int8(), TopK(ratio=0.1)]
 SIZE = 300  # values of one tensor
 
 
@@ -84,7 +68,7 @@ def test_codecs() -> None:
     def decode(script: bytes) -> None:
         for codec_id, sample in sound.items():
             data, codec = tampered(sample, script), CODECS[codec_id]
-            if typed(lambda: (codec.decode_into(memoryview(data), out), True)):  # noqa: B023 -- called at once
+            if accepts(lambda: codec.decode_into(memoryview(data), out)):  # noqa: B023 -- called at once
                 assert bool(torch.isfinite(out).all())
                 assert len(data) <= codec.encoded_bytes_limit(SIZE)
                 let_through[codec_id] += 1
@@ -102,7 +86,11 @@ def test_payloads() -> None:
         for pack in (False, True)
     ]
     assert [payload.header.packing for payload in sound] == [Packing.NONE, Packing.ZSTD] * 4
-    bodies, out, let_through = [bytes(payload.body) for payload in sound], torch.empty(MANIFEST.size), 0
+    bodies, out, let_through = (
+        [bytes(payload.body) for payload in sound],
+        torch.empty(MANIFEST.size),
+        0,
+    )
 
     @FIXED
     @given(scripts)
@@ -130,7 +118,7 @@ def test_payload_headers_against_the_manifest() -> None:
             TensorHeader(
                 chance.choice([tensor.name, "layer0", ""]),
                 chance.choice([tensor.shape, tensor.shape, (), (0,), (2**30, 2**30)]),
-                chance.choice([tensor.codec, *CodecId, 77]),  # type: ignore[arg-type] # forged
+                chance.choice([tensor.codec, *CodecId, 77]),
                 chance.choice([tensor.encoded_bytes, *sizes]),
             )
             if chance.random() < 0.3
@@ -141,11 +129,7 @@ def test_payload_headers_against_the_manifest() -> None:
         packing = chance.choice([sound.packing, *Packing])
         header = PayloadHeader(kept, packing, chance.choice([sound.wire_bytes, *sizes]), None)
 
-        def attempt() -> bool:
-            check_header(header, MANIFEST)
-            return True
-
-        if typed(attempt):
+        if accepts(lambda: check_header(header, MANIFEST)):
             most = 5 * MANIFEST.size + 4 * len(kept)  # top-k at its longest
             assert header.unpacked_bytes <= most
             assert header.wire_bytes <= most + most // 256 + 64
@@ -172,7 +156,7 @@ def test_chunks() -> None:
                 chunk = types_pb2.Chunk()
                 typed(lambda: chunk.ParseFromString(tampered(wires[0], script)), DecodeError)  # noqa: B023 -- called at once
             before = assembler.received
-            if typed(lambda: (assembler.add(chunk), True)) is None:  # noqa: B023 -- called at once
+            if not accepts(lambda: assembler.add(chunk)):  # noqa: B023 -- called at once
                 assert assembler.received == before
             assert assembler.received <= header.wire_bytes
         payload = typed(assembler.finish)
@@ -182,10 +166,58 @@ def test_chunks() -> None:
     assemble()
 
 
+def test_pushes_are_read_as_protobuf_reads_them() -> None:
+    header = convert.push_header_to_pb(
+        samples(words.update_headers, 2)[1], samples(words.payload_headers, 2)[1]
+    )
+    whole, bare = next(chunks(bytes(300))), types_pb2.Chunk(offset=2**40, data=b"x" * 200)
+    sound = [
+        aggregator_pb2.PushUpdateRequest(chunk=whole),
+        aggregator_pb2.PushUpdateRequest(chunk=bare),
+        aggregator_pb2.PushUpdateRequest(header=header),
+    ]
+    wires = [message.SerializeToString() for message in sound]
+    chunks_read = 0
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        nonlocal chunks_read
+        which = script[-1] % len(sound)
+        wire = tampered(wires[which], script)
+        if script[0] % 2:
+            wire = disturbed(sound[which], script).SerializeToString()
+        told = aggregator_pb2.PushUpdateRequest()
+        if not accepts(lambda: told.ParseFromString(wire), DecodeError):
+            with pytest.raises(DecodeError):
+                read_push(wire)
+            return
+        read = read_push(wire)
+        if not isinstance(read, Chunk):
+            assert read.SerializeToString(deterministic=True) == told.SerializeToString(
+                deterministic=True
+            )
+            return
+        said = told.chunk.checksum if told.chunk.HasField("checksum") else None
+        assert (read.offset, bytes(read.data), read.checksum) == (
+            told.chunk.offset,
+            told.chunk.data,
+            said,
+        )
+        chunks_read += 1
+
+    decode()
+    assert chunks_read > INPUTS // 10
+
+
 MESSAGES: dict[str, tuple[Any, Callable[..., Message], Callable[..., Any]]] = {
     "manifest": (words.manifests, convert.manifest_to_pb, convert.manifest_from_pb),
     "spec": (words.specs, convert.spec_to_pb, convert.spec_from_pb),
-    "payload": (words.payload_headers, convert.payload_header_to_pb, convert.payload_header_from_pb),
+    "payload": (
+        words.payload_headers,
+        convert.payload_header_to_pb,
+        convert.payload_header_from_pb,
+    ),
     "capability": (words.capabilities, convert.capability_to_pb, convert.capability_from_pb),
     "link": (words.links, convert.link_to_pb, convert.link_from_pb),
     "caller": (words.callers, convert.caller_to_pb, convert.caller_from_pb),
@@ -210,7 +242,9 @@ MESSAGES: dict[str, tuple[Any, Callable[..., Message], Callable[..., Any]]] = {
 }
 
 
-def message_samples() -> dict[str, tuple[list[Message], Callable[..., Message], Callable[..., Any]]]:
+def message_samples() -> dict[
+    str, tuple[list[Message], Callable[..., Message], Callable[..., Any]]
+]:
     found = {
         name: ([to_pb(word) for word in samples(strategy)], to_pb, from_pb)
         for name, (strategy, to_pb, from_pb) in MESSAGES.items()
@@ -250,7 +284,7 @@ def test_messages() -> None:
             else:
                 message = type(sample)()
                 wire = tampered(sample.SerializeToString(), script)
-                if typed(lambda: (message.ParseFromString(wire), True), DecodeError) is None:  # noqa: B023 -- called at once
+                if not accepts(lambda: message.ParseFromString(wire), DecodeError):  # noqa: B023 -- called at once
                     continue  # gRPC itself refuses it
             word = typed(lambda: from_pb(message))  # noqa: B023 -- called at once
             if word is not None:
@@ -279,118 +313,6 @@ def test_errors_of_a_peer() -> None:
     decode()
 
 
-def fuzz_file(file: Path, sound: list[bytes], read: Callable[[], Any]) -> int:
-    """Have `read` read the file with anything in it; how often it made sense."""
-    sensible = 0
-
-    @FIXED
-    @given(scripts)
-    def decode(script: bytes) -> None:
-        nonlocal sensible
-        file.write_bytes(tampered(sound[script[-1] % len(sound)], script))
-        sensible += typed(read) is not None
-
-    decode()
-    return sensible
-
-
-def test_task_files(tmp_path: Path) -> None:
-    file = tmp_path / "task.toml"
-    whole = resources.files("hocket").joinpath("tasks/digits.toml").read_bytes()
-    small = b'[model]\nfunction = "m:f"\n[data]\nkind = "digits"\n[dropout]\nrates = [0.5, [0.1]]\n'
-    deep = b"[model]\nfunction='m:f'\narguments=" + b"[" * 300 + b"]" * 300 + b"\n"
-    read: list[Task] = []
-    sensible = fuzz_file(file, [whole, small, small, deep], lambda: read.append(load_task(file)) or 1)
-    assert sensible == len(read) > 0
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "model = 1",
-        "training = []",
-        "[[training]]",
-        "data = {kind = []}",
-        "data = {kind = nan}",
-        "[model]\nfunction = 1979-05-27",
-        "seed = 99999999999999999999999999",
-        "[stop]\nversions = nan",
-        "[origin]\npath = 'x'",
-        "[dropout]\nrates = [[[[]]]]",
-        "[partition]\nkind = 'dirichlet'\nalpha = inf",
-        "x = " + "[" * 5000 + "]" * 5000,
-        "x" * 100_000 + " = 1",
-        "a" + ".a" * 3000 + " = 1",
-    ],
-    ids=lambda text: text[:30],
-)
-def test_task_files_that_are_toml_and_no_task(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "task.toml"
-    file.write_text(text)
-    with pytest.raises(TaskError):
-        load_task(file)
-
-
-def test_fleet_files(tmp_path: Path) -> None:
-    file = tmp_path / "fleet.toml"
-    whole = resources.files("hocket").joinpath("fleets/demo.toml").read_bytes()
-    small = b'[[device]]\nname = "a"\nkeep = 0.5\nshare_schedule = [[1.0, 0.5]]\n'
-    read: list[tuple[FleetDevice, ...]] = []
-    sensible = fuzz_file(file, [whole, small, small], lambda: read.append(load_fleet(file)) or 1)
-    assert sensible == len(read) > 0
-
-
-@pytest.mark.parametrize("text", ["device = 1", "x = " + "[" * 5000 + "]" * 5000, "[device]\nname=1"])
-def test_fleet_files_that_are_toml_and_no_fleet(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "fleet.toml"
-    file.write_text(text)
-    with pytest.raises(TaskError):
-        load_fleet(file)
-
-
-def test_state_files_of_devices(tmp_path: Path) -> None:
-    rules = ParticipantRules(4, RefreshTerms(enabled=True, rules=RefreshRules()))
-    kept = Participant(rules, DeviceId("a"))
-    kept.slots = SlotTable(2, 3)
-    save_state(State("a", "task", kept.to_dict()), tmp_path)
-    file = tmp_path / FILE
-    sound = file.read_bytes()
-    deep = sound.replace(b'"task"', b'"x": ' + b"[" * 5000 + b"]" * 5000 + b', "task"')
-
-    def read() -> bool:
-        state = load_state(tmp_path)
-        if state.participant is not None:
-            Participant.from_dict(rules, DeviceId("a"), state.participant)
-        return True
-
-    assert fuzz_file(file, [sound, sound, sound, deep], read) > 0
-
-
-@pytest.mark.parametrize(
-    "text", ["[]", "1", "null", '"x"', '{"format": 1}', '{"format": 1, "tally": 3}', "[" * 100_000]
-)
-def test_state_files_that_are_json_and_no_state(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE).write_text(text)
-    with pytest.raises(DataError, match="delete it"):
-        load_state(tmp_path)
-
-
-def test_residual_files_of_devices(tmp_path: Path) -> None:
-    file = tmp_path / "residual.safetensors"
-    whole = ErrorFeedback(residual=values(20), part=(MANIFEST.digest, FULL))
-    save_residual(whole, file)
-    sound = file.read_bytes()
-    header = struct.pack("<Q", 2**62) + sound[8:]
-
-    def read() -> bool:
-        feedback = ErrorFeedback()
-        load_residual(feedback, file)
-        assert (feedback.residual is None) == (feedback.part is None)
-        return True
-
-    assert fuzz_file(file, [sound, sound, sound, header], read) > 0
-
-
 def test_a_claim_takes_no_memory() -> None:
     claims = PayloadHeader((), Packing.NONE, 64 * MIB, None)
     assert peak_bytes(lambda: Assembler(claims, limit_bytes=64 * MIB)) < 16 * KIB
@@ -401,7 +323,8 @@ def test_a_claim_takes_no_memory() -> None:
 def test_a_body_unpacks_to_no_more_than_its_header_says() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(64 * MIB))
     payload = raw_payload(
-        bomb, *encode_payload(values(MANIFEST.size), MANIFEST, Raw(), seeded()).header.tensors,
+        bomb,
+        *encode_payload(values(MANIFEST.size), MANIFEST, Raw(), seeded()).header.tensors,
         packing=Packing.ZSTD,
     )
 

@@ -6,44 +6,113 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from support.audit import Auditor
 from support.book import Book
 from support.crash_fleet import SMALL, crash_fleet
-from support.witness import witness
+from support.supervised import Supervised
+from support.witness import Witness, witness
 
-from hocket.core.capability import Capability
 from hocket.core.update import Applied
 from hocket.hosting.failpoint import Failpoint
-from hocket.rpc.channel import open_channel
-from hocket.rpc.registry_client import RegistryClient
 
-# What is reached by a push, and whether its answer must have been known to the next life: the
-# record was written before the kill, and a killed process loses nothing that it has written.
-BY_PUSHES = [
-    (Failpoint.BEFORE_JOURNAL_WRITE, False),
-    (Failpoint.AFTER_JOURNAL_SYNC, True),
-    (Failpoint.BEFORE_ACKNOWLEDGEMENT, True),
+# With the count: the first snapshot of a life is taken before it serves, of two tensors or more.
+PLACES = [
+    (Failpoint.AFTER_JOURNAL_SYNC, 2),
+    (Failpoint.BEFORE_ACKNOWLEDGEMENT, 2),
+    (Failpoint.BEFORE_RECORDS, 1),
+    (Failpoint.MID_SNAPSHOT, 5),
+    (Failpoint.BEFORE_MANIFEST, 2),
+    (Failpoint.BEFORE_JOURNAL_WRITE, 2),
 ]
-# Twice: the first snapshot of a life is taken before it serves.
-BY_TIME = [(Failpoint.MID_SNAPSHOT, 5), (Failpoint.BEFORE_MANIFEST, 2)]
+DURABLE = {Failpoint.AFTER_JOURNAL_SYNC, Failpoint.BEFORE_ACKNOWLEDGEMENT}
+UNTIL_S = 60.0
 
 
 async def test_a_killed_aggregator_keeps_its_word(tmp_path: Path) -> None:
+    """What was on disk counts, answered or not; what was not is applied when it is pushed again."""
     book = Book()
-    async with (
-        crash_fleet(tmp_path, hidden=SMALL) as fleet,
-        witness(fleet, book) as client,
-    ):
+    async with crash_fleet(tmp_path, hidden=SMALL) as fleet, witness(fleet, book) as client:
         auditor = Auditor(fleet, client.aggregator, book)
-        in_doubt, known = None, False
-        for place, recorded in [*BY_PUSHES, (Failpoint.BEFORE_RECORDS, True)]:
-            await fleet.aggregator.start(place)
+        for place, count in PLACES:
+            await fleet.aggregator.start(place, count)
             await fleet.aggregator.ready()
-            if in_doubt is not None:
-                before = (await client.aggregator.get_status()).version
-                assert (in_doubt.header.update_id in await auditor.lineage()) == known, place
-                await client.deliver(in_doubt)
             in_doubt = await client.push_until(fleet.aggregator, large=False)
             await fleet.aggregator.died()
+            await fleet.aggregator.serve()
+            if in_doubt is not None:
+                known = in_doubt.header.update_id in await recorded(client)
+                assert known == (place in DURABLE), place
+                await client.deliver(in_doubt)
+            await auditor.audit()
+            await fleet.aggregator.kill()
+        await fleet.aggregator.serve()
+        found = await auditor.audit()
+        for update_id in book.promises:
+            await client.repeat(update_id)
+        told = await auditor.replay_by_command()
+        assert (told["version"], told["digest"]) == (
+            found.versions[-1].version,
+            found.versions[-1].digest,
+        )
+
+
+async def test_a_push_goes_on_at_the_byte_where_the_aggregator_was_killed(tmp_path: Path) -> None:
+    book = Book()
+    async with crash_fleet(tmp_path) as fleet, witness(fleet, book) as client:
+        await fleet.aggregator.start(Failpoint.MID_STREAM, 2)
+        await fleet.aggregator.ready()
+        cut = await client.push_until(fleet.aggregator, large=True)
+        assert cut is not None
+        await fleet.aggregator.died()
+        await fleet.aggregator.serve()
+        assert isinstance(await client.deliver(cut), Applied)
+        assert book.counts["resumed"] == 1
+        await Auditor(fleet, client.aggregator, book).audit()
+
+
+async def test_a_killed_device_finishes_its_push_and_a_registry_remembers_it(
+    tmp_path: Path,
+) -> None:
+    book = Book()
+    async with (
+        crash_fleet(tmp_path, devices=1, hidden=SMALL) as fleet,
+        witness(fleet, book) as client,
+    ):
+        (device,) = fleet.devices
+        auditor = Auditor(fleet, client.aggregator, book)
+        await fleet.aggregator.start()
+        await device.start(Failpoint.OUTBOX_WRITTEN)
+        await fleet.aggregator.ready()
+        await device.died()
+        assert not device.events("update_accepted")
+        await device.serve()
+        await until(lambda: bool(device.events("update_accepted")))
+        (found,) = device.events("outbox_found")
+        assert device.events("update_accepted")[0]["update"] == found["update"]
+
+        caller = client.caller
+        await fleet.registry.kill()
+        await fleet.registry.start(Failpoint.BEFORE_REGISTRY_SAVE)
+        await fleet.registry.died()
+        await fleet.registry.serve()
+        await auditor.goes_on(["device-0"])
+        await client.push(large=False)
+        await auditor.audit()
+        assert client.caller == caller
+        # Once for each life: the registry's end was none of the device's business.
+        assert len(device.events("joined")) == device.lives == 2
+
+
+async def recorded(client: Witness) -> list[str]:
+    """The updates of all versions, as the aggregator tells."""
+    return [update.header.update_id async for update in client.aggregator.get_lineage()]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what other processes do."""
+    async with asyncio.timeout(UNTIL_S):
+        while not condition():  # noqa: ASYNC110 -- processes set no events of ours
+            await asyncio.sleep(0.05)

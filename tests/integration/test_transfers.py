@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import xxhash
-from support.serving import serving
+from support.serving import sent, serving
 
 from hocket.core.device import Caller
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
@@ -73,7 +73,7 @@ class SmallAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.flip_a_bit = False
 
     async def PushUpdate(
-        self, requests: AsyncIterator[pb.PushUpdateRequest], _context: Any
+        self, requests: AsyncIterator[Any], _context: Any
     ) -> AsyncIterator[pb.PushUpdateResponse]:
         first = await anext(requests)
         self.header, payload = convert.push_header_from_pb(first.header)
@@ -81,7 +81,7 @@ class SmallAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             self.partial = self.partial or Assembler(payload, limit_bytes=len(BODY))
             yield pb.PushUpdateResponse(resume_offset=self.partial.received)
             async for request in requests:
-                self.partial.add(request.chunk)
+                self.partial.add(sent(request))
                 if self._breaks(self.partial.received):
                     return
             self.taken = self.partial.finish()

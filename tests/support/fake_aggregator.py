@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from support.serving import sent
 from torch import Tensor
 
 from hocket.core.device import Caller
@@ -114,7 +115,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             self.version = Version(self.version + 1)
 
     async def PushUpdate(
-        self, requests: AsyncIterator[pb.PushUpdateRequest], _context: Any
+        self, requests: AsyncIterator[Any], _context: Any
     ) -> AsyncIterator[pb.PushUpdateResponse]:
         header, payload = convert.push_header_from_pb((await anext(requests)).header)
         self._admit(Caller(header.device_id, header.incarnation))
@@ -130,7 +131,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             self.resumed_at.append(partial.received)
             yield pb.PushUpdateResponse(resume_offset=partial.received)
             async for request in requests:
-                partial.add(request.chunk)
+                partial.add(sent(request))
                 if 0 < self.stall_push_at <= partial.received:
                     self.stall_push_at = 0
                     await asyncio.Event().wait()

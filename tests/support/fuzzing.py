@@ -60,9 +60,20 @@ def typed(decode: Callable[[], T], *contract: type[Exception]) -> T | None:
     """What a decoder makes of it, or None for a typed error. Any other exception passes."""
     try:
         return decode()
-    except (HocketError, *contract) as error:
-        assert str(error)
+    except HocketError:
         return None
+    except contract:
+        return None
+
+
+def accepts(take: Callable[[], object], *contract: type[Exception]) -> bool:
+    """Whether a decoder took it, rather than refuse it with a typed error."""
+
+    def attempt() -> bool:
+        take()
+        return True
+
+    return typed(attempt, *contract) or False
 
 
 def tampered(sample: bytes, script: bytes) -> bytes:

@@ -107,7 +107,7 @@ class ReferenceModel:
             case "controlled":
                 mine = [x for x in self.lines if x.header.device_id == header.device_id]
                 return 1 / (2 + sum(not isinstance(x.outcome, Dropped) for x in mine))
-        return (1 + tau) ** -0.5 / self.goal
+        return self._discount(tau) / self.goal
 
     def _next_model(self, group: list[Line], weight: float) -> float:
         newest = self.models[-1]
@@ -116,5 +116,9 @@ class ReferenceModel:
             return (1 - weight) * newest + weight * trained
         total = 0.0
         for line in group:
-            total += (1 + self.newest - line.header.base_version) ** -0.5 * line.delta
+            total += self._discount(self.newest - line.header.base_version) * line.delta
         return newest + total / self.goal
+
+    def _discount(self, tau: int) -> float:
+        discount: float = (1 + tau) ** -0.5
+        return discount

@@ -23,9 +23,7 @@ class Mixing:
     def init(self, model: float) -> None:
         """It remembers nothing."""
 
-    def step(
-        self, now: Global[float], memory: None, update: Update[float], base: float
-    ) -> Scalar:
+    def step(self, now: Global[float], memory: None, update: Update[float], base: float) -> Scalar:
         tau = _tau(now, update)
         return Step(*_mixed(now, memory, update, base, 0.5 / (1 + tau)))
 

@@ -98,7 +98,11 @@ class Schedule:
             return self.reference.finished and all(device.done for device in self.devices)
 
         while not (busy() or over()):
-            idle = [d.device_id for d in self.devices if checks.triggers[d.device_id] == told[d.device_id]]
+            idle = [
+                d.device_id
+                for d in self.devices
+                if checks.triggers[d.device_id] == told[d.device_id]
+            ]
             promise(
                 self.world.now < until,
                 f"no progress: version {before}, then {self.reference.newest}; idle are {idle}",
@@ -225,7 +229,9 @@ def run_schedule(seed: int, tally: Tally, disk: type[Disk] = Disk) -> None:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=10_000, help="how many seeds")
     given = parser.parse_args()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from hocket.rpc.push_message import Chunk, chunk_of
 from hocket.rpc.server import Registration, bind, build_server
+from hocket.v1 import aggregator_pb2 as pb
 
 
 @asynccontextmanager
@@ -18,3 +20,10 @@ async def serving(*registrations: Registration, address: str = "127.0.0.1:0") ->
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(grace_s=0)
+
+
+def sent(request: Chunk | pb.PushUpdateRequest) -> Chunk:
+    """The chunk in a message of a push."""
+    chunk = chunk_of(request)
+    assert chunk is not None
+    return chunk

@@ -207,8 +207,16 @@ class SimulatedAggregator:
 
     def _run_batch(self, number: int) -> None:
         """The rules speak, one sync for all of it, and only then anybody hears of it."""
-        if number != self.number:
-            return
+        where = self._crash_in_batch() if number == self.number else None
+        if where is not None:
+            self.crash(where)
+        elif number == self.number:
+            self._arm()
+            if self._jobs:
+                self._world.after(TURN_S, lambda: self._run_batch(number))
+
+    def _crash_in_batch(self) -> str | None:
+        """Run some jobs; where the process ended meanwhile, if it did."""
         batch = [self._jobs[at] for at in range(min(BATCH, len(self._jobs)))]
         turns, kept = [], []
         for job in batch:
@@ -218,20 +226,17 @@ class SimulatedAggregator:
         self._disk.append(kept)
         crashed, rates = self._world.goes_wrong, self._world.rates
         if crashed(rates.crashed / 4, "aggregator crashes"):
-            return self.crash("before the sync")
+            return "before the sync"
         self._disk.sync()
         self._checks.settled(turns)
         if crashed(rates.crashed / 4, "aggregator crashes"):
-            return self.crash("before the answers")
+            return "before the answers"
         for turn in turns:
             self._tell(turn)
             if crashed(rates.crashed / 16, "aggregator crashes"):
-                return self.crash("among the answers")
+                return "among the answers"
         for _ in batch:
             self._jobs.popleft()
-        self._arm()
-        if self._jobs:
-            self._world.after(TURN_S, lambda: self._run_batch(number))
         return None
 
     def _run(self, job: Job) -> tuple[Turn, list[Entry]]:

@@ -161,7 +161,7 @@ class SimulatedDevice:
 
         self.world.after(seconds, happen)
 
-    def _perform(self, effect: pe.Effect) -> None:
+    def _perform(self, effect: pe.Effect) -> None:  # noqa: C901 -- a table
         chance = self.world.chance
         match effect:
             case pe.Pull():
@@ -205,6 +205,7 @@ class SimulatedDevice:
 
     def _write(self, push: pe.Push) -> None:
         """Put an update on disk before the first byte of it leaves."""
+        promise(self._outbox is None, f"{self.device_id} forgot what it had to push")
         self._updates += 1
         header = UpdateHeader(
             update_id=UpdateId(f"{self.device_id}-{self._updates}"),

@@ -11,9 +11,17 @@ from support.simulated_disk import Core, Disk, Entry, Shelf, Snapshot
 
 from hocket.core.coordinator import Coordinator
 from hocket.core.events import VersionMade
-from hocket.core.ledger import Ledger
 from hocket.core.past import Answered, BaseHeld
-from hocket.core.scheduling import AnyPace, ByCapability, Concurrent, Periodic, Rounds, Uniform, Work
+from hocket.core.scheduling import (
+    AnyPace,
+    AnySelection,
+    ByCapability,
+    Concurrent,
+    Periodic,
+    Rounds,
+    Uniform,
+    Work,
+)
 from hocket.core.state import TaskState
 from hocket.core.stop import Stop
 from hocket.core.strategy import Global
@@ -43,9 +51,10 @@ class Setup:
         paces: list[AnyPace] = [Concurrent(chance.randint(1, num_devices)), Rounds(goal)]
         if kind != "rounds":
             paces[1] = Periodic(chance.uniform(1.0, 8.0), chance.randint(1, 3))
+        selections: list[AnySelection] = [Uniform(), ByCapability()]
         rules = CoordinatorRules(
             pace=chance.choice(paces),
-            selection=chance.choice([Uniform(), ByCapability()]),
+            selection=chance.choice(selections),
             work=Work(local_epochs=3, batch_size=10, up_bytes=1_000, down_bytes=4_000),
             stop=Stop(versions=chance.choice([None, None, None, chance.randint(3, 12)])),
             staleness_limit=chance.choice([1, 2, 4, 12]),

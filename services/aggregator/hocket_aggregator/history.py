@@ -24,6 +24,7 @@ from hocket.core.update import Dropped, Update, UpdateHeader
 from hocket.core.versions import IN_MEMORY, Shelf, Versions
 from hocket.errors import CorruptState, HocketError
 from hocket.rpc.chunks import Assembler
+from hocket.rpc.push_message import Chunk
 from hocket_aggregator.digest import digest_of
 from hocket_aggregator.journal.entries import Concluded, Discarded, Held, Opened, Piece, Settled
 from hocket_aggregator.journal.reader import Found, read_entries
@@ -94,7 +95,7 @@ class History:
                 body = OpenBody(header, Assembler(payload, self._limit_bytes), found.segment)
                 self.bodies[header.update_id] = body
             case Piece(update_id, offset, data, checksum) if update_id in self.bodies:
-                self.bodies[update_id].assembler.take(offset, bytes(data), checksum)
+                self.bodies[update_id].assembler.add(Chunk(offset, memoryview(data), checksum))
             case Discarded(update_id):
                 self.bodies.pop(update_id, None)
             case Settled() as settled:
@@ -125,7 +126,7 @@ class History:
             return Update(header, torch.empty(0), codec=settled.codec)
         if body is None:
             raise CorruptState(f"the bytes of update {header.update_id!r} are missing")
-        return self._model.decode(header, body.assembler.finish(), self._model.plan(header.spec))
+        return self._model.decode(header, body.assembler.whole(), self._model.plan(header.spec))
 
 
 def core_from(

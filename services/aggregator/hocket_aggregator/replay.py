@@ -82,7 +82,8 @@ def _write(output: Path, model: Global[Tensor], terms: TaskTerms) -> None:
     }
     partial = output.with_name(output.name + ".partial")
     try:
-        partial.write_bytes(encode(views(model.model, terms.manifest), metadata))
+        with partial.open("wb") as file:
+            file.writelines(encode(views(model.model, terms.manifest), metadata))
         partial.replace(output)
     except OSError as error:
         raise HocketError(f"{output} cannot be written: {error.strerror}") from error

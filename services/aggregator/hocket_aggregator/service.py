@@ -23,6 +23,8 @@ from hocket.hosting.failpoint import Failpoint, reach
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
 from hocket.rpc.convert import checks
+from hocket.rpc.push_message import chunk_of
+from hocket.rpc.transfer import PushMessage
 from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import aggregator_pb2_grpc as pb_grpc
 from hocket_aggregator.intake import Intake
@@ -132,11 +134,11 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
 
     @override
     async def PushUpdate(
-        self, request_iterator: AsyncIterator[pb.PushUpdateRequest], context: Context
+        self, request_iterator: AsyncIterator[PushMessage], context: Context
     ) -> AsyncIterator[pb.PushUpdateResponse]:
-        """Answered when the rules have spoken; the same update_id gets the same answer again."""
-        first = await anext(aiter(request_iterator), pb.PushUpdateRequest())
-        if not first.HasField("header"):
+        """Answered when the update is durable; the same update_id gets the same answer again."""
+        first = await anext(aiter(request_iterator), None)
+        if not isinstance(first, pb.PushUpdateRequest) or not first.HasField("header"):
             raise InvalidRequest("a push begins with a header; send that first", field="header")
         header, payload = convert.push_header_from_pb(first.header)
         place = await self._intake.open(header, payload)
@@ -245,14 +247,15 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         return [replace(record, retained=record.version in retained) for record in records]
 
 
-async def _receive(requests: AsyncIterator[pb.PushUpdateRequest], place: Staged) -> None:
+async def _receive(requests: AsyncIterator[PushMessage], place: Staged) -> None:
     while not place.is_complete:
         request = await anext(aiter(requests), None)
         if request is None:
             return
-        if not request.HasField("chunk"):
+        chunk = chunk_of(request)
+        if chunk is None:
             raise InvalidRequest("a push has one header; send chunks after it", field="chunk")
-        await place.add(request.chunk)
+        await place.add(chunk)
         reach(Failpoint.MID_STREAM)
 
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from hocket.core.ids import DeviceId, Incarnation, UpdateId
+from hocket.core.manifest import BYTES_PER_VALUE
 from hocket.core.payload import Payload, PayloadHeader
 from hocket.core.update import UpdateHeader
 from hocket.errors import InvalidUpdate, Overloaded, StorageFull, Unavailable
+from hocket.learn.pool import POOL
 from hocket.rpc.chunks import Assembler
+from hocket.rpc.push_message import Chunk
+from hocket_aggregator.digest import octets_of
 from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal.entries import Discarded, Opened, Piece
-
-if TYPE_CHECKING:
-    from hocket.v1.types_pb2 import Chunk
 
 RETRY_AFTER_S = 2.0
 
@@ -157,7 +157,8 @@ class Staging:
                 f"again in {RETRY_AFTER_S:g} s",
                 RETRY_AFTER_S,
             )
-        body = Body(header, Assembler(payload, self._limit_bytes), self.journal.segment)
+        assembler = Assembler(payload, self._limit_bytes, room_for(payload))
+        body = Body(header, assembler, self.journal.segment)
         body.ticket = self.journal.append(Opened(header, payload))
         self._bodies[header.update_id] = body
         return body
@@ -208,19 +209,17 @@ class Staged:
         journal = self.staging.journal
         await journal.room()
         self.staging.touch(self.body, self)
-        offset, data = chunk.offset, chunk.data
-        checksum = chunk.checksum if chunk.HasField("checksum") else None
-        self.body.assembler.take(offset, data, checksum)
-        piece = Piece(self.header.update_id, offset, data, checksum)
+        self.body.assembler.add(chunk)
+        piece = Piece(self.header.update_id, chunk.offset, chunk.data, chunk.checksum)
         self.body.ticket = journal.append(piece)
 
     async def finish(self) -> Payload:
         """The whole payload, once the journal has it (not synced yet): it is being applied now.
 
-        Raises CorruptPayload, StorageFull or Unavailable.
+        Whoever decodes it looks at its checksum. Raises CorruptPayload, StorageFull or Unavailable.
         """
         self.staging.touch(self.body, self)
-        payload = self.body.assembler.finish()
+        payload = self.body.assembler.whole()
         await self.staging.journal.written(self.body.ticket)
         self.staging.touch(self.body, self)
         self.body.applying = True
@@ -247,3 +246,9 @@ def _same(known: Body, header: UpdateHeader, payload: PayloadHeader) -> bool:
     """Whether it is the same update; a restarted device sends it as a newer incarnation."""
     mine, theirs = (replace(h, incarnation=Incarnation(1)) for h in (known.header, header))
     return mine == theirs and known.assembler.header == payload
+
+
+def room_for(payload: PayloadHeader) -> memoryview:
+    """Memory for a body: it takes no pages before bytes are put there, and is used again after."""
+    values = POOL.take(-(-payload.wire_bytes // BYTES_PER_VALUE))
+    return octets_of(values)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -36,7 +37,13 @@ def load_residual(feedback: ErrorFeedback, file: Path) -> None:
             residual = kept.get_tensor(TENSOR)
         spec = json.loads(metadata["spec"])
         part = SubmodelSpec(tuple(spec["keep"]), ChannelRule(spec["rule"]), int(spec["seed"]))
+        _require_vector(residual)
         feedback.part = (metadata["manifest"], part)
         feedback.residual = residual
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise DataError(f"{file} is damaged ({error}); delete it") from error
+
+
+def _require_vector(residual: torch.Tensor) -> None:
+    if residual.dtype != torch.float32 or residual.dim() != 1:
+        raise TypeError(f"a residual of shape {tuple(residual.shape)} and {residual.dtype}")

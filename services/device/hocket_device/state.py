@@ -54,7 +54,7 @@ def load_state(folder: Path) -> State:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError("it is not writable")
-        text = (folder / FILE).read_text(encoding="utf-8")
+        text = (folder / FILE).read_bytes()
     except FileNotFoundError:
         return State()
     except OSError as error:
@@ -64,7 +64,7 @@ def load_state(folder: Path) -> State:
         ) from error
     try:
         return _read(json.loads(text))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{folder / FILE} is damaged ({error!r}); delete it") from error
 
 
@@ -98,8 +98,14 @@ def replace_file(file: Path, *pieces: Buffer) -> None:
         os.close(folder)
 
 
-def _read(kept: dict[str, Any]) -> State:
-    if kept.pop("format") != FORMAT:
+def _read(kept: Any) -> State:
+    if not isinstance(kept, dict) or kept.pop("format") != FORMAT:
         raise ValueError("another version of Hocket wrote it")
     files = {name: int(kept.get(name, 0)) for name in ("number", "residual", "outbox")}
-    return State(**kept | files | {"tally": Tally(**kept["tally"])})
+    state = State(**kept | files | {"tally": Tally(**kept["tally"])})
+    kinds = {"device_id": str, "task": str, "participant": dict | None}
+    if not all(isinstance(kept.get(name), kind) for name, kind in kinds.items()):
+        raise TypeError("a value is of another kind than it must be")
+    if not all(isinstance(count, int) for count in asdict(state.tally).values()):
+        raise TypeError("a tally is no whole number")
+    return state

@@ -19,6 +19,7 @@ from hocket.errors import Unavailable
 from hocket.rpc import convert
 from hocket.rpc.channel import DEADLINE_S
 from hocket.rpc.errors import speaking_to
+from hocket.rpc.push_message import PUSH_METHOD, write_push
 from hocket.rpc.transfer import Pacer, PulledModel, Pushed, Unpaced, receive_model, send_update
 from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import aggregator_pb2_grpc as pb_grpc
@@ -35,6 +36,11 @@ class AggregatorClient:
 
     def __init__(self, channel: grpc.aio.Channel, address: str = "") -> None:
         self._stub = pb_grpc.AggregatorServiceStub(channel)
+        self._push = channel.stream_stream(
+            PUSH_METHOD,
+            request_serializer=write_push,
+            response_deserializer=pb.PushUpdateResponse.FromString,
+        )
         self._peer = f"the aggregator at {address}" if address else "the aggregator"
 
     async def get_task(self) -> TaskTerms:
@@ -108,7 +114,7 @@ class AggregatorClient:
         transfer goes on where it broke off; an update that had arrived gets its first outcome
         again. Other errors of hocket.errors are final.
         """
-        call = self._stub.PushUpdate()
+        call = self._push()
         try:
             with speaking_to(self._peer):
                 async with self._within(deadline_s):

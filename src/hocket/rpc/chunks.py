@@ -9,6 +9,7 @@ from typing_extensions import Buffer
 
 from hocket.core.payload import Payload, PayloadHeader
 from hocket.errors import CorruptPayload, PayloadTooLarge
+from hocket.rpc.push_message import Chunk, from_pb
 from hocket.v1 import types_pb2 as pb
 
 CHUNK_BYTES = 512 * 1024
@@ -25,14 +26,20 @@ def chunks(body: Buffer, offset: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Ite
 
     Raises ValueError for an offset outside the body or a chunk size outside 1 to 1 MiB.
     """
+    for piece in pieces(body, offset, chunk_bytes):
+        yield pb.Chunk(offset=piece.offset, data=bytes(piece.data), checksum=piece.checksum)
+
+
+def pieces(body: Buffer, offset: int = 0, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
+    """As `chunks`, each a view of the body."""
     view = memoryview(body).cast("B")
     if not 0 <= offset <= len(view):
         raise ValueError(f"offset {offset} is outside a body of {len(view)} bytes")
     if not 1 <= chunk_bytes <= MAX_CHUNK_BYTES:
         raise ValueError(f"chunk_bytes must be in 1 to {MAX_CHUNK_BYTES}, not {chunk_bytes}")
     for start in range(offset, len(view), chunk_bytes):
-        data = bytes(view[start : start + chunk_bytes])
-        yield pb.Chunk(offset=start, data=data, checksum=checksum(data))
+        data = view[start : start + chunk_bytes]
+        yield Chunk(start, data, checksum(data))
 
 
 class Assembler:
@@ -40,54 +47,61 @@ class Assembler:
 
     A checksum may be absent (a client needs no hash library); one that is there must be right.
     A header's claim beyond `limit_bytes` raises PayloadTooLarge; any other takes no memory before
-    its bytes have come.
+    its bytes have come, unless `memory` is given to put them in.
     """
 
-    def __init__(self, header: PayloadHeader, limit_bytes: int) -> None:
+    def __init__(
+        self, header: PayloadHeader, limit_bytes: int, memory: memoryview | None = None
+    ) -> None:
         if header.wire_bytes > limit_bytes:
             raise PayloadTooLarge(
                 f"the payload claims {header.wire_bytes} bytes, but at most {limit_bytes} fit "
                 "here: encode for this model, with the codec that GetTask names"
             )
         self.header = header
-        self._body = bytearray()
-        self._digest = xxhash.xxh3_64()
-
-    @property
-    def received(self) -> int:
+        self.received = 0
         """Bytes taken so far: the offset of the next chunk, and where a broken push resumes."""
-        return len(self._body)
+        self._memory = memory
+        self._body = bytearray()  # grows as bytes come, where no memory was given
 
     @property
     def is_complete(self) -> bool:
         """Whether every byte of the body has come."""
         return self.received == self.header.wire_bytes
 
-    def add(self, chunk: pb.Chunk) -> None:
+    def add(self, chunk: Chunk | pb.Chunk) -> None:
         """Take the next chunk; raises CorruptPayload or PayloadTooLarge."""
-        self.take(chunk.offset, chunk.data, chunk.checksum if chunk.HasField("checksum") else None)
-
-    def take(self, offset: int, data: bytes, claimed: int | None) -> None:
-        """Take the next chunk in its parts; raises CorruptPayload or PayloadTooLarge."""
-        self._check_place(offset, len(data))
-        if claimed is not None and checksum(data) != claimed:
+        piece = from_pb(chunk) if isinstance(chunk, pb.Chunk) else chunk
+        data = memoryview(piece.data)
+        self._check_place(piece.offset, data.nbytes)
+        if piece.checksum is not None and checksum(data) != piece.checksum:
             raise CorruptPayload(
-                f"the chunk at offset {offset} does not match its checksum: send it again"
+                f"the chunk at offset {piece.offset} does not match its checksum: send it again"
             )
-        self._body += data
-        self._digest.update(data)
+        if self._memory is None:
+            self._body += data
+        else:
+            self._memory[piece.offset : piece.offset + data.nbytes] = data
+        self.received += data.nbytes
 
     def finish(self) -> Payload:
         """The whole payload; raises CorruptPayload unless all of it came and it is as sent."""
+        payload = self.whole()
+        if self.header.checksum not in {None, checksum(payload.body)}:
+            raise CorruptPayload(
+                "the body does not match the checksum in its header: encode and send it again"
+            )
+        return payload
+
+    def whole(self) -> Payload:
+        """As `finish`, for a decoder that looks at the header's checksum itself."""
         if not self.is_complete:
             raise CorruptPayload(
                 f"the body ended at byte {self.received} of {self.header.wire_bytes}: send the rest"
             )
-        if self.header.checksum not in {None, self._digest.intdigest()}:
-            raise CorruptPayload(
-                "the body does not match the checksum in its header: encode and send it again"
-            )
-        return Payload(self.header, self._body)
+        if self._memory is None:
+            return Payload(self.header, self._body)
+        return Payload(self.header, self._memory[: self.received])
 
     def _check_place(self, offset: int, num_bytes: int) -> None:
         if not 1 <= num_bytes <= MAX_CHUNK_BYTES:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 import structlog
@@ -12,6 +12,7 @@ from grpc_status.rpc_status import to_status
 
 from hocket.errors import HocketError
 from hocket.rpc.errors import rich_status
+from hocket.rpc.push_message import PUSH_METHOD, read_push
 
 log = structlog.get_logger()
 
@@ -19,6 +20,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in the stubs only
 Details = grpc.HandlerCallDetails
 Behaviour = Callable[[Any, Context], Any]
+
+READERS: Final[Mapping[str, Callable[[bytes], Any]]] = {PUSH_METHOD: read_push}
+"""Methods whose messages are not read by protobuf."""
 
 
 class StatusInterceptor(grpc.aio.ServerInterceptor):
@@ -46,9 +50,8 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         else:
             wrapped, wrap = handler.unary_unary, grpc.unary_unary_rpc_method_handler
         answering = _answering_stream if handler.response_streaming else _answering
-        return wrap(
-            answering(method, wrapped), handler.request_deserializer, handler.response_serializer
-        )
+        read = READERS.get(method, handler.request_deserializer)
+        return wrap(answering(method, wrapped), read, handler.response_serializer)
 
 
 def _answering(method: str, behaviour: Behaviour) -> Behaviour:

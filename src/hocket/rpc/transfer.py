@@ -15,12 +15,14 @@ from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, Outcome, UpdateHeader
 from hocket.errors import CorruptPayload, TooStale, Unavailable, UpdateDropped
 from hocket.rpc import convert
-from hocket.rpc.chunks import Assembler, chunks
+from hocket.rpc.chunks import Assembler, pieces
 from hocket.rpc.convert import checks
+from hocket.rpc.push_message import Chunk
 from hocket.v1 import aggregator_pb2 as pb
 
 PullCall = grpc.aio.UnaryStreamCall[pb.PullModelRequest, pb.PullModelResponse]
-PushCall = grpc.aio.StreamStreamCall[pb.PushUpdateRequest, pb.PushUpdateResponse]
+PushMessage = Chunk | pb.PushUpdateRequest
+PushCall = grpc.aio.StreamStreamCall[PushMessage, pb.PushUpdateResponse]
 
 
 class Pacer(Protocol):
@@ -106,9 +108,9 @@ async def send_update(
         return Pushed(convert.outcome_from_pb(answer.outcome), 0, 0.0)
     began_s, start = _now(), answer.resume_offset
     checks.count("resume_offset", start, most=payload.header.wire_bytes)
-    for chunk in chunks(payload.body, start):
+    for chunk in pieces(payload.body, start):
         await pace.take(len(chunk.data))
-        await _write(call, pb.PushUpdateRequest(chunk=chunk))
+        await _write(call, chunk)
     await call.done_writing()
     last = await _answer(call)
     checks.present("outcome", last.WhichOneof("answer") == "outcome")
@@ -116,7 +118,7 @@ async def send_update(
     return Pushed(outcome, payload.header.wire_bytes - start, _now() - began_s)
 
 
-async def _write(call: PushCall, message: pb.PushUpdateRequest) -> None:
+async def _write(call: PushCall, message: PushMessage) -> None:
     """Write, unless the server has ended the call already: the next read then says why."""
     with suppress(asyncio.InvalidStateError):
         await call.write(message)

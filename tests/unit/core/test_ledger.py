@@ -18,7 +18,10 @@ def settle(ledger: Ledger, name: str, base: int, *, oldest: int) -> Outcome:
 
 
 def known(ledger: Ledger, *names: str) -> list[bool]:
-    return [ledger.outcome(UpdateId(name), update("a", 1).header.device_id) is not None for name in names]
+    return [
+        ledger.outcome(UpdateId(name), update("a", 1).header.device_id) is not None
+        for name in names
+    ]
 
 
 def test_the_first_answer_is_given_again_to_its_own_device_only() -> None:

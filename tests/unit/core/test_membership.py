@@ -317,6 +317,19 @@ def test_a_watcher_from_before_a_restart_gets_everything_once() -> None:
     assert ids(m.changes_since(m.revision - 1, 1.0)) == ["b"]
 
 
+def test_a_watcher_who_saw_a_lease_end_that_was_never_stored_learns_that_it_goes_on() -> None:
+    old = members()
+    old.handle(Join("a", IDLE), 0.0)
+    stored, revision = old.devices(ANY_DEVICE, 0.0), old.revision
+    old.handle(Tick(), 10.0)
+    [seen] = old.changes_since(revision, 10.0)
+    m = members()
+    m.restore(stored, revision, now=0.0)
+    [again] = m.changes_since(seen.revision, 0.0)
+    assert (seen.state, again.state) == (DeviceState.EXPIRED, DeviceState.ALIVE)
+    assert again.revision > seen.revision  # or a watcher takes it for older news
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["join", "heartbeat", "busy", "leave", "tick"]),

@@ -37,7 +37,7 @@ def test_a_seed_gives_the_same_steps_each_time() -> None:
         schedule.run()
         traces.append((schedule.world.trace, schedule.reference.models))
     assert traces[0] == traces[1]
-    assert len(traces[0][1]) > 2
+    assert len(traces[0][0]) > 20
 
 
 class Careless(Disk):

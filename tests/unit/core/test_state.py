@@ -113,7 +113,7 @@ def test_the_end_of_a_task_outlives_it() -> None:
 
 def test_an_update_that_comes_to_something_else_now_is_corrupt_state() -> None:
     core = coordinator()
-    with pytest.raises(CorruptState, match="'a-1' came to .* other rules"):
+    with pytest.raises(CorruptState, match=r"'a-1' came to .* other rules"):
         core.relive(Answered(update("a", 1), Applied(Version(2), 0.25, 0)))
 
 

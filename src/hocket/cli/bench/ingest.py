@@ -15,7 +15,7 @@ import typer
 from hocket.cli.bench.cases import CASES, DEVICES, NAMES, Case, Rule, Wishes, chosen
 from hocket.cli.bench.environment import environment
 from hocket.cli.bench.results import Failed, Measured, Registered
-from hocket.cli.bench.table import print_results
+from hocket.cli.bench.table import in_short, print_results
 from hocket.cli.output import Format, FormatOption, print_json
 from hocket.errors import HocketError, StartupError
 
@@ -33,9 +33,8 @@ def ingest(
         int | None, typer.Option("--updates", min=1, help="Pushes of each case.")
     ] = None,
     seconds: Annotated[
-        float | None,
-        typer.Option("--seconds", min=0.1, help="Begin no push of a case after so long."),
-    ] = None,
+        float, typer.Option("--seconds", min=0.1, help="Begin no push of a case after so long.")
+    ] = 30.0,
     strategy: Annotated[
         Rule | None, typer.Option("--strategy", help="Of every case (default: fedasmu).")
     ] = None,
@@ -67,9 +66,7 @@ def ingest(
         raise typer.Exit(1)
 
 
-async def _run(
-    cases: Sequence[Case], devices: int, seconds: float | None, data_dir: Path
-) -> list[Result]:
+async def _run(cases: Sequence[Case], devices: int, seconds: float, data_dir: Path) -> list[Result]:
     from hocket.cli.bench.devices import register  # noqa: PLC0415 -- not every command needs it
     from hocket.cli.bench.measuring import measure  # noqa: PLC0415 -- likewise
 
@@ -78,11 +75,13 @@ async def _run(
     for case in cases:
         typer.echo(f"{case.name}: {case.updates} updates by {case.streams} streams", err=True)
         try:
-            results.append(await measure(case, home / case.name, seconds))
+            measured = await measure(case, home / case.name, seconds)
         except HocketError as error:
             results.append(_failed(case.name, error))
-        else:
-            shutil.rmtree(home / case.name)
+            continue
+        results.append(measured)
+        typer.echo(f"{case.name}: {in_short(measured)}", err=True)
+        shutil.rmtree(home / case.name)
     if devices:
         typer.echo(f"{DEVICES}: {devices} join", err=True)
         small = replace(CASES[0], model_values=1024)

@@ -27,7 +27,7 @@ RAW_BYTES, DISK_BYTES = 2048 * MIB, 1024 * MIB  # to measure each limit with, at
 NOTHING = Rate(0, 0.0)
 
 
-async def measure(case: Case, folder: Path, seconds: float | None) -> Measured:
+async def measure(case: Case, folder: Path, seconds: float) -> Measured:
     """Run a case in a new folder. Raises HocketError if an update was not applied as told."""
     began_s = time.perf_counter()
     async with rig(folder, case) as up:

@@ -7,7 +7,6 @@ of all these updates stays.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -48,7 +47,7 @@ class PushJob:
     coding: str
     streams: int
     updates: int
-    seconds: float | None = None  # None: until all are sent
+    seconds: float  # after so many no push begins
     seed: int = 1
 
     def as_json(self) -> JSON:
@@ -105,7 +104,7 @@ async def push_all(told: JSON) -> JSON:
             transfer,
             streams=job.streams,
             count=job.updates,
-            seconds=math.inf if job.seconds is None else job.seconds,
+            seconds=job.seconds,
             done=watch.sample,
         )
         cost = watch.cost(ran)

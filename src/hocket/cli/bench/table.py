@@ -57,6 +57,15 @@ def row(result: Measured, targets: Sequence[Target]) -> list[str]:
     ]
 
 
+def in_short(result: Measured) -> str:
+    """One case in a few words, told as soon as it is known."""
+    limit = "" if result.ratio_to_limit is None else f", {result.ratio_to_limit:.2f} of the limit"
+    return (
+        f"{result.updates_per_s:.1f} updates/s, {in_rate(result.bytes_per_s)}, "
+        f"{result.ratio_to_raw:.2f} of raw{limit}"
+    )
+
+
 def _met(result: Measured, targets: Sequence[Target]) -> bool:
     return all((getattr(result, t.figure) or 0.0) >= t.at_least for t in targets)
 
