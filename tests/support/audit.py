@@ -122,31 +122,27 @@ class Auditor:
                 assert before["version"] == line["version"], (before, line)
         return list(lines.values())
 
-    async def contributions(self) -> Counter[str]:
-        """How many updates of each device were accepted."""
+    async def _standing(self) -> tuple[int, Counter[str]]:
+        """The newest version, and how many updates of each device were accepted."""
         while True:
             try:
                 status = await self._client.get_status()
             except (Unavailable, Overloaded):
                 await asyncio.sleep(AGAIN_S)
                 continue
-            return Counter({d.device_id: d.updates_accepted for d in status.devices})
+            return status.version, Counter(
+                {str(d.device_id): d.updates_accepted for d in status.devices}
+            )
 
     async def goes_on(self, names: list[str], versions: int = 3) -> None:
         """Wait until there are so many new versions, and something new of each device."""
-        before = await self.contributions()
-        first = (await self._status_version()) + versions
+        first, before = await self._standing()
         async with asyncio.timeout(AUDIT_S):
-            while await self._status_version() < first or any(
-                (await self.contributions())[name] <= before[name] for name in names
-            ):
-                await asyncio.sleep(AGAIN_S)
-
-    async def _status_version(self) -> int:
-        while True:
-            try:
-                return (await self._client.get_status()).version
-            except (Unavailable, Overloaded):
+            while True:
+                version, counts = await self._standing()
+                missing = [name for name in names if counts[name] <= before[name]]
+                if version >= first + versions and not missing:
+                    return
                 await asyncio.sleep(AGAIN_S)
 
     async def replay_by_command(self, version: int = 0) -> dict[str, Any]:

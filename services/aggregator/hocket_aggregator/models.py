@@ -15,6 +15,7 @@ from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
 from hocket.errors import NotFinite
 from hocket.learn.codecs.payload import decode_payload
+from hocket.learn.pool import POOL
 from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.plan import IndexPlan, plan_of
 from hocket.rpc.chunks import checksum
@@ -61,11 +62,12 @@ class Sliceable:
         return Payload(header, body)
 
     def decode(self, header: UpdateHeader, payload: Payload, plan: IndexPlan) -> Update[Tensor]:
-        """The update that a payload holds, laid out as the whole model.
+        """The update that a payload holds, laid out as the whole model; the body must not change.
 
         Raises NotFinite, CorruptPayload, PayloadTooLarge, ShapeMismatch or InvalidUpdate.
         """
-        values = decode_payload(payload, plan.sliced_manifest)
+        manifest = plan.sliced_manifest
+        values = decode_payload(payload, manifest, POOL.take(manifest.size), share=True)
         if not torch.isfinite(torch.dot(values, values)):
             # Finite, yet so large that the model would overflow before long.
             raise NotFinite(

@@ -113,11 +113,11 @@ def test_a_group_shares_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_ratios_are_to_the_smaller_limit() -> None:
     # 30 updates of 400 bytes in 3 s: 4000 bytes/s.
-    raw, one, four = Rate(16_000, 2.0), Rate(4_000, 1.0), Rate(5_000, 1.0)
+    raw, one, four = Rate(16_000, 2.0), Rate(4_000, 1.0) + Rate(1_000, 0.0), Rate(6_000, 1.0)
     found = Measured.of(DURABLE, TOLD, raw, one, four, Recovered(1.5, 0.5, 1008))
     assert (found.updates_per_s, found.bytes_per_s, found.raw_bytes_per_s) == (10, 4000, 8000)
     assert found.ratio_to_raw == pytest.approx(0.5)
-    assert found.disk_bytes_per_s == 5000
+    assert (found.disk_bytes_per_s, found.disk_group_bytes_per_s) == (5000, 6000)
     assert found.ratio_to_limit == pytest.approx(0.8)
     assert (found.recovery_s, found.journalled_updates) == (1.5, 1008)
     slow_wire = Measured.of(DURABLE, TOLD, Rate(4_000, 1.0), one, four, None)
@@ -129,7 +129,7 @@ def test_ratios_are_to_the_smaller_limit() -> None:
 
 
 def test_a_row_says_whether_the_target_is_met() -> None:
-    rates = Rate(16_000, 2.0), Rate(4_000, 1.0), Rate(5_000, 1.0)
+    rates = Rate(16_000, 2.0), Rate(5_000, 1.0), Rate(6_000, 1.0)
     found = Measured.of(DURABLE, TOLD, *rates, None)
     assert row(found, DURABLE.targets)[-2:] == ["of limit 0.8", "met"]
     assert row(found, [Target("updates_per_s", 10.1)])[-2:] == ["updates/s 10.1", "missed"]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from support.strategies import push, vector
 
-from hocket.learn.strategies.mixing import displacement, inner, mix
+from hocket.learn.strategies.mixing import inner, mix, mix_and_measure
 
 
 def random(size: int, seed: int) -> torch.Tensor:
@@ -23,9 +23,20 @@ def test_entries_not_held_are_not_drawn_to_the_base() -> None:
     assert mix(vector(1, 1), vector(5, 5), update, 0.5).tolist() == [3.5, 1.0]
 
 
-def test_displacement_from_a_fresh_base_is_the_delta_exactly() -> None:
+def test_large_vectors_are_mixed_as_small_ones_are() -> None:
+    model, base, delta = random(200_001, 1), random(200_001, 2), random(200_001, 3)
+    held = (random(200_001, 4) > 0).float()
+    mixed = mix_and_measure(model, base, push(delta, held=held), 0.3)
+    exact = (base.double() - model.double() + delta.double()) * held
+    assert torch.allclose(mixed.moved.double(), exact, atol=1e-6)
+    assert torch.allclose(mixed.after.double(), model + 0.3 * exact, atol=1e-6)
+    assert abs(mixed.moved_square - float(exact.square().sum())) < 1e-6 * mixed.moved_square
+    assert torch.equal(mix(model, base, push(delta, held=held), 0.3), mixed.after)
+
+
+def test_what_is_moved_from_a_fresh_base_is_the_delta_exactly() -> None:
     model, delta = random(1000, 1), random(1000, 2) * 1e-6
-    assert torch.equal(displacement(model, model.clone(), push(delta)), delta)
+    assert torch.equal(mix_and_measure(model, model.clone(), push(delta), 0.5).moved, delta)
 
 
 def test_inner_product_is_summed_in_double_precision() -> None:

@@ -35,7 +35,7 @@ class Measured:
     bytes_per_s: float
     raw_bytes_per_s: float
     ratio_to_raw: float
-    disk_bytes_per_s: float | None  # of one update at a time, or as many as streams: the better
+    disk_bytes_per_s: float | None  # each update synced by itself
     ratio_to_limit: float | None  # to the smaller of raw and disk
     p50_ms: float
     p99_ms: float
@@ -43,8 +43,7 @@ class Measured:
     client_cpu_ms_per_update: float
     rss_peak_bytes: int
     rss_slope_bytes_per_update: float
-    disk_one_bytes_per_s: float | None = None
-    disk_group_bytes_per_s: float | None = None
+    disk_group_bytes_per_s: float | None = None  # as many at a time as there are streams
     recovery_s: float | None = None
     start_s: float | None = None
     journalled_updates: int | None = None
@@ -61,8 +60,7 @@ class Measured:
     ) -> Self:
         """Put together what the pusher told and what was measured beside it."""
         bytes_per_s = told["updates"] * told["wire_bytes"] / told["seconds"]
-        synced = max(disk.bytes_per_s, disk_group.bytes_per_s)
-        limit = min(raw.bytes_per_s, synced)
+        limit = min(raw.bytes_per_s, disk.bytes_per_s)
         return cls(
             case=case.name,
             model_bytes=told["model_bytes"],
@@ -76,7 +74,7 @@ class Measured:
             bytes_per_s=bytes_per_s,
             raw_bytes_per_s=raw.bytes_per_s,
             ratio_to_raw=bytes_per_s / raw.bytes_per_s,
-            disk_bytes_per_s=synced if case.durable else None,
+            disk_bytes_per_s=disk.bytes_per_s if case.durable else None,
             ratio_to_limit=bytes_per_s / limit if case.durable else None,
             p50_ms=told["p50_ms"],
             p99_ms=told["p99_ms"],
@@ -84,7 +82,6 @@ class Measured:
             client_cpu_ms_per_update=told["client_cpu_ms_per_update"],
             rss_peak_bytes=told["rss_peak_bytes"],
             rss_slope_bytes_per_update=told["rss_slope_bytes_per_update"],
-            disk_one_bytes_per_s=disk.bytes_per_s if case.durable else None,
             disk_group_bytes_per_s=disk_group.bytes_per_s if case.durable else None,
             recovery_s=recovered.recovery_s if recovered else None,
             start_s=recovered.start_s if recovered else None,

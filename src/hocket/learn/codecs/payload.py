@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 import xxhash
 from torch import Tensor
@@ -9,8 +11,15 @@ from typing_extensions import Buffer
 
 from hocket.core.manifest import Manifest
 from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, TensorHeader
-from hocket.errors import CorruptPayload, InvalidUpdate, PayloadTooLarge, ShapeMismatch
+from hocket.errors import (
+    CorruptPayload,
+    InvalidUpdate,
+    NotFinite,
+    PayloadTooLarge,
+    ShapeMismatch,
+)
 from hocket.learn.codecs import Codec, Raw, codec_for
+from hocket.learn.codecs.codec import require_finite
 from hocket.learn.codecs.packing import (
     octets,
     pack_where_it_pays,
@@ -94,12 +103,15 @@ def check_header(header: PayloadHeader, manifest: Manifest) -> None:
     _check_wire_bytes(header)
 
 
-def decode_payload(payload: Payload, manifest: Manifest, out: Tensor | None = None) -> Tensor:
+def decode_payload(
+    payload: Payload, manifest: Manifest, out: Tensor | None = None, *, share: bool = False
+) -> Tensor:
     """Decode into one vector laid out as `manifest` (n, float32).
 
     It is `out` where that is given: a vector to overwrite, which saves the system from finding
     fresh pages (for 44 MB that takes longer than all the rest). After an error its values mean
-    nothing. Else a new vector. The body is only read, and nothing returned shares its memory.
+    nothing. Else a new vector. The body is only read, and nothing returned shares its memory,
+    unless `share` allows it: then a body of plain values becomes the vector, and must not change.
 
     Raises:
         ShapeMismatch, PayloadTooLarge, InvalidUpdate: as `check_header`, which is called first;
@@ -112,6 +124,8 @@ def decode_payload(payload: Payload, manifest: Manifest, out: Tensor | None = No
     _check_body(wire, payload.header)
     packed = payload.header.packing is Packing.ZSTD
     body = unpack(wire, payload.header.unpacked_bytes) if packed else wire
+    if share and _is_vector(body, payload.header):
+        return _shared(body, manifest)
     if out is None:
         out = torch.empty(manifest.size)
     _require_fit(out, manifest)
@@ -124,6 +138,25 @@ def decode_payload(payload: Payload, manifest: Manifest, out: Tensor | None = No
         except InvalidUpdate as error:
             raise _named(error, sent.name) from error
     return out
+
+
+def _is_vector(body: memoryview, header: PayloadHeader) -> bool:
+    """Whether a body is the values themselves, in memory that torch can use."""
+    plain = all(sent.codec is CodecId.RAW for sent in header.tensors)
+    return plain and sys.byteorder == "little" and body.nbytes > 0 and not body.readonly
+
+
+def _shared(body: memoryview, manifest: Manifest) -> Tensor:
+    values = torch.frombuffer(body, dtype=torch.float32)
+    try:
+        require_finite(values)
+    except NotFinite:
+        for spec, offset in zip(manifest.tensors, manifest.offsets, strict=True):
+            try:
+                require_finite(values[offset : offset + spec.size])
+            except NotFinite as error:
+                raise _named(error, spec.name) from error
+    return values
 
 
 def _check_wire_bytes(header: PayloadHeader) -> None:

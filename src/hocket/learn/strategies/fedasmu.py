@@ -19,7 +19,7 @@ from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
-from hocket.learn.strategies.mixing import displacement, inner
+from hocket.learn.strategies.mixing import inner, mix_and_measure
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor
 from hocket.learn.strategies.sketch import sketch, sketch_length
 
@@ -126,12 +126,11 @@ class FedASMU:
             return Step(now, memory, Dropped(DropReason.TOO_STALE, message, tau))
         controls = self._controls(memory.get(header.device_id), update)
         weight = alpha(self.mu_alpha, xi(controls, t, s))
-        moved = displacement(now.model, base, update)
+        mixed = mix_and_measure(now.model, base, update, weight)
         version = Version(t + 1)
-        after = Global(torch.add(now.model, moved, alpha=weight), version)
-        last = Contribution(self._kept_of(moved), inner(moved, moved), t, s, version)
+        last = Contribution(self._kept_of(mixed.moved), mixed.moved_square, t, s, version)
         memory[header.device_id] = DeviceMemory(controls, last)
-        return Step(after, memory, Applied(version, weight, tau))
+        return Step(Global(mixed.after, version), memory, Applied(version, weight, tau))
 
     def keep(self, memory: dict[DeviceId, DeviceMemory]) -> Memory[Tensor]:
         """Contributions as they are, and one row of numbers (float64) for each device."""

@@ -19,6 +19,7 @@ from hocket.core.ranges import at_least_one
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, Update
 from hocket.errors import InvalidUpdate
+from hocket.learn.pool import POOL
 from hocket.learn.strategies.recalled import (
     check_names,
     foreign,
@@ -155,4 +156,4 @@ def _average(model: Tensor, memory: Round) -> Tensor:
     else:
         holders = memory.part_examples + memory.full_examples
         moved = memory.total / holders.clamp_(min=1)  # total is 0 where nobody holds the entry
-    return moved.add_(model).to(torch.float32)
+    return POOL.take(len(model)).copy_(moved.add_(model))

@@ -16,6 +16,7 @@ from hocket.core.ids import Version
 from hocket.core.ranges import at_least_one, positive
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Update
+from hocket.learn.pool import POOL
 from hocket.learn.strategies.recalled import check_names, tensor, whole_number
 
 
@@ -64,7 +65,7 @@ class FedBuff:
             outcome = Buffered(version, weight, tau, memory.fill, self.goal)
             return Step(now, memory, outcome)
         moved = memory.total.mul_(self.server_lr / self.goal).add_(now.model)
-        after = Global(moved.to(torch.float32), version)
+        after = Global(POOL.take(len(moved)).copy_(moved), version)
         memory.total.zero_()
         memory.fill = 0
         return Step(after, memory, Applied(version, weight, tau))

@@ -7,33 +7,76 @@ a journal must give the same bits, whether a base is still in memory or was read
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
 from hocket.core.update import Update
+from hocket.learn.pool import POOL
 
 _BLOCK = 1 << 15  # values; below torch's threshold for splitting one sum over threads
 
 
-def displacement(model: Tensor, base: Tensor, update: Update[Tensor]) -> Tensor:
-    """(base + delta) - model where the update holds an entry, 0 elsewhere; a new tensor.
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A server step of a mixing rule."""
 
-    Exactly `delta` when `base` equals `model`: the difference comes first.
-    """
-    moved = torch.sub(base, model).add_(update.delta)
-    return moved if update.held is None else moved.mul_(update.held)
+    after: Tensor  # the new model
+    moved: Tensor  # (base + delta) - model where the update holds an entry, 0 elsewhere
+    moved_square: float  # <moved, moved>
 
 
 def mix(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float) -> Tensor:
-    """(1 - alpha) model + alpha (base + delta), a new tensor; entries not held stay as they were.
+    """(1 - alpha) model + alpha (base + delta), a new tensor; what is not held stays as it was."""
+    after = POOL.take(len(model))
+    room = torch.empty(min(_BLOCK, len(model)))
+    for m, b, d, held, out in _blocks(model, base, update, after):
+        moved = _displace(m, b, d, held, room[: len(m)])
+        torch.add(m, moved, alpha=alpha, out=out)
+    return after
 
-    Three passes, since the sum below rounds better than the two products would.
-    """
-    return torch.add(model, displacement(model, base, update), alpha=alpha)
+
+def mix_and_measure(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float) -> Mixed:
+    """As `mix`, and what the update would have moved the model by with alpha = 1."""
+    after, moved = POOL.take(len(model)), POOL.take(len(model))
+    squares = []
+    for (m, b, d, held, out), place in zip(
+        _blocks(model, base, update, after), torch.split(moved, _BLOCK), strict=True
+    ):
+        _displace(m, b, d, held, place)
+        torch.add(m, place, alpha=alpha, out=out)
+        squares.append(_product(place, place))
+    return Mixed(after, moved, math.fsum(squares))
 
 
 def inner(left: Tensor, right: Tensor) -> float:
-    """Inner product, summed in float64 in an order that no number of threads can change."""
+    """Inner product, summed in an order that no number of threads can change."""
     blocks = zip(torch.split(left, _BLOCK), torch.split(right, _BLOCK), strict=True)
-    return math.fsum(torch.sum(a * b, dtype=torch.float64).item() for a, b in blocks)
+    return math.fsum(_product(a, b) for a, b in blocks)
+
+
+def _displace(
+    model: Tensor, base: Tensor, delta: Tensor, held: Tensor | None, out: Tensor
+) -> Tensor:
+    """Exactly `delta` when `base` equals `model`: the difference comes first."""
+    torch.sub(base, model, out=out).add_(delta)
+    return out if held is None else out.mul_(held)
+
+
+def _product(left: Tensor, right: Tensor) -> float:
+    return torch.sum(left * right, dtype=torch.float64).item()
+
+
+def _blocks(
+    model: Tensor, base: Tensor, update: Update[Tensor], after: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]]:
+    """Blocks that stay in a core's cache from the first operation to the last: one pass in all."""
+    vectors = (model, base, update.delta, after)
+    held = update.held
+    holds = repeat(None) if held is None else torch.split(held, _BLOCK)
+    split = zip(*(torch.split(vector, _BLOCK) for vector in vectors), strict=True)
+    for (m, b, d, out), h in zip(split, holds, strict=False):
+        yield m, b, d, h, out
