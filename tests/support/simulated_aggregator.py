@@ -113,10 +113,15 @@ class SimulatedAggregator:
         self._put(Job(work, answer))
 
     def hang_up(self, device_id: DeviceId) -> None:
-        """A stream breaks."""
-        if self.number and device_id in self.sessions:
-            caller = self.sessions.pop(device_id)[0]
-            self.post(ev.Unsubscribed(caller))
+        """A stream breaks. It is looked up in its turn: a newer one may stand in line before it."""
+        broken = self.sessions.get(device_id)
+
+        def work(_: Core, take: Take) -> None:
+            if broken is not None and self.sessions.get(device_id) is broken:
+                del self.sessions[device_id]
+                take(ev.Unsubscribed(broken[0]))
+
+        self._put(Job(work, None))
 
     def pull(self, caller: Caller | None, answer: Answer) -> None:
         """The newest model; whoever trains from it says who it is."""

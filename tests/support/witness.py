@@ -130,19 +130,16 @@ class Witness:
 
     async def push_until(self, process: Supervised, *, large: bool) -> Parcel | None:
         """Push until the process dies; the update that then had no answer, if any."""
+        parcel: Parcel | None = None
         while True:
             try:
-                parcel = await self.prepare_once(large=large)
-            except PASSING:
-                if not process.alive:
-                    return None
-                continue
-            try:
+                parcel = parcel or await self.prepare_once(large=large)
                 self.book.note(parcel, (await self.attempt(parcel)).outcome)
+                parcel = None
             except PASSING:
                 if not process.alive:
                     return parcel
-                await self.deliver(parcel)
+                await self._wait()
 
     async def deliver(self, parcel: Parcel) -> Outcome | None:
         """Push an update until it is answered, and write the answer down."""
@@ -176,6 +173,14 @@ class Witness:
             f"{update_id} was acknowledged with {promise.outcome}; offered again, "
             f"{pushed.num_bytes} bytes were taken and the answer was {pushed.outcome}"
         )
+
+    async def recorded(self) -> set[str]:
+        """The updates behind the newest version, as the aggregator tells."""
+
+        async def attempt() -> set[str]:
+            return {update.header.update_id async for update in self.aggregator.get_lineage()}
+
+        return await self._until_answered(attempt)
 
     async def attempt(self, parcel: Parcel, payload: Payload | None = None) -> Pushed:
         """Push once; raises what that came to."""

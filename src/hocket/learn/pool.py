@@ -17,6 +17,7 @@ from hocket.core.manifest import BYTES_PER_VALUE
 
 SMALL = 64 * 1024
 """Vectors of fewer values come from torch, whose own memory is as fast for them."""
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 MOST_FREE_BYTES = 512 * 1024 * 1024
 
 
@@ -44,7 +45,7 @@ class VectorPool:
         try:
             memory = self._free[num_bytes].pop()
         except IndexError:
-            memory = mmap.mmap(-1, num_bytes)
+            memory = mmap.mmap(-1, num_bytes, flags=PRIVATE)
         # Torch keeps this very array alive as long as anything shares the tensor's memory.
         lease = np.frombuffer(memory, np.float32)
         weakref.finalize(lease, self._take_back, memory, num_bytes).atexit = False

@@ -81,7 +81,7 @@ async def _raw(folder: Path, case: Case, told: JSON) -> Rate:
 async def _disk(folder: Path, case: Case, told: JSON) -> tuple[Rate, Rate]:
     """The same bytes written and synced: one update at a time, and as many as there are streams.
 
-    In turns, since a disk that is shared with others, or saves up for bursts, is not always as fast.
+    In turns: a disk that is shared with others, or saves up for bursts, is not always as fast.
     """
     count, num_bytes = _pieces(told, DISK_BYTES), told["wire_bytes"]
     alone = grouped = NOTHING
