@@ -22,10 +22,10 @@ from hocket.core.update import Outcome, UpdateHeader
 from hocket.errors import Overloaded, StorageFailed, Unavailable, UnknownDevice, UnknownVersion
 from hocket.learn.codecs import Raw, TopK
 from hocket.learn.codecs.payload import encode_payload
-from hocket.rpc.aggregator_client import AggregatorClient
+from hocket.rpc.aggregator_client import UNPACED, AggregatorClient
 from hocket.rpc.channel import open_channel
 from hocket.rpc.registry_client import RegistryClient
-from hocket.rpc.transfer import Pushed
+from hocket.rpc.transfer import Pacer, Pushed
 
 T = TypeVar("T")
 
@@ -182,13 +182,15 @@ class Witness:
 
         return await self._until_answered(attempt)
 
-    async def attempt(self, parcel: Parcel, payload: Payload | None = None) -> Pushed:
+    async def attempt(
+        self, parcel: Parcel, payload: Payload | None = None, pace: Pacer = UNPACED
+    ) -> Pushed:
         """Push once; raises what that came to."""
         mine = parcel.header.device_id == self.caller.device_id
         incarnation = self.caller.incarnation if mine else parcel.header.incarnation
         header = replace(parcel.header, incarnation=incarnation)
         return await self.aggregator.push(
-            header, payload or self.payload(parcel), deadline_s=TRANSFER_S
+            header, payload or self.payload(parcel), pace=pace, deadline_s=TRANSFER_S
         )
 
     async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -24,7 +24,7 @@ from hocket_aggregator.intake import Intake
 from hocket_aggregator.journal import AnyJournal, Journal, Unjournalled
 from hocket_aggregator.journal.reader import segments
 from hocket_aggregator.keeper import Keeper, Retention
-from hocket_aggregator.models import Sliceable
+from hocket_aggregator.models import Sliceable, is_small
 from hocket_aggregator.owner import Core, Owner
 from hocket_aggregator.records import Records
 from hocket_aggregator.recovery import Recovered, recover
@@ -108,7 +108,8 @@ class Aggregator:
         self.evaluator = Evaluator(setup.load_examine, self._report)
         sinks = (self.tally, self.records, self.evaluator, self.keeper, self.subscriptions)
         on_turn = (*(sink.on_turn for sink in sinks), log_turn)
-        self.owner = Owner(self.core, clock, on_turn, self.journal)
+        in_threads = not is_small(terms.manifest)
+        self.owner = Owner(self.core, clock, on_turn, self.journal, in_threads=in_threads)
         self.roster: Roster | None = None
         if around.registry is not None:
             self.roster = Roster(around.registry, self._tell, clock, around.chance)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hocket.core.coordinator import header_caller
 from hocket.core.events import PushBroken, Pushed, PushStarted, Refused, Settled
-from hocket.core.payload import PayloadHeader
+from hocket.core.payload import Payload, PayloadHeader
 from hocket.core.terms import TaskTerms
 from hocket.core.update import Outcome, Update, UpdateHeader
 from hocket.errors import (
@@ -24,8 +24,9 @@ from hocket.errors import (
     UnknownDevice,
 )
 from hocket.learn.codecs.payload import check_header
+from hocket.learn.submodels.plan import IndexPlan
 from hocket_aggregator.finishing import finished
-from hocket_aggregator.models import Sliceable, main_codec
+from hocket_aggregator.models import Sliceable, is_small, main_codec
 from hocket_aggregator.owner import Core, Owner, Take
 from hocket_aggregator.roster import Roster
 from hocket_aggregator.staging import Staged, Staging
@@ -88,12 +89,19 @@ class Intake:
         plan = self._model.plan(header.spec)
         try:
             async with self._decoded:  # a small body can unpack to a whole model
-                update = await asyncio.to_thread(self._model.decode, header, payload, plan)
+                update = await self._decode(header, payload, plan)
                 effects = await self._owner.handle(Pushed(update))
             staged.settle()
         finally:
             staged.give_up()
         return next(effect.outcome for effect in effects if isinstance(effect, Settled))
+
+    async def _decode(
+        self, header: UpdateHeader, payload: Payload, plan: IndexPlan
+    ) -> Update[Tensor]:
+        if is_small(self._terms.manifest):
+            return self._model.decode(header, payload, plan)
+        return await asyncio.to_thread(self._model.decode, header, payload, plan)
 
     @contextmanager
     def receiving(self, staged: Staged) -> Iterator[None]:

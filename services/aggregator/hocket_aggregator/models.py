@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from typing_extensions import Buffer
 
@@ -15,6 +15,7 @@ from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
 from hocket.errors import NotFinite
 from hocket.learn.codecs.payload import decode_payload
+from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
 from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.plan import IndexPlan, plan_of
@@ -22,6 +23,7 @@ from hocket.rpc.chunks import checksum
 from hocket_aggregator.digest import octets_of
 
 MAX_PLANS = 64
+SMALL_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Sliceable:
         """
         manifest = plan.sliced_manifest
         values = decode_payload(payload, manifest, POOL.take(manifest.size), share=True)
-        if not torch.isfinite(torch.dot(values, values)):
+        square = inner(values, values)
+        if not math.isfinite(square):
             # Finite, yet so large that the model would overflow before long.
             raise NotFinite(
                 "the update's squared norm overflows float32; lower the learning rate or clip, "
@@ -76,7 +79,15 @@ class Sliceable:
             )
         delta, held = plan.scatter(values)
         wire_bytes = payload.header.wire_bytes
-        return Update(header, delta, held, wire_bytes, main_codec(payload.header))
+        return Update(header, delta, held, wire_bytes, main_codec(payload.header), square)
+
+
+def is_small(manifest: Manifest) -> bool:
+    """Whether decoding or a step takes about a millisecond, which the event loop can spare.
+
+    Handing work to a thread and back takes half a millisecond while others want the interpreter.
+    """
+    return manifest.dense_bytes <= SMALL_BYTES
 
 
 def main_codec(header: PayloadHeader) -> str:

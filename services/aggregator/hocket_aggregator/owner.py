@@ -63,12 +63,15 @@ class Owner:
         clock: Clock,
         sinks: Iterable[Sink] = (),
         journal: AnyJournal | None = None,
+        *,
+        in_threads: bool = True,
     ) -> None:
         self.newest_digest = digest_of(coordinator.newest.model)
         self._core = coordinator
         self._clock = clock
         self._sinks = tuple(sinks)
         self._journal = journal or Unjournalled()
+        self._in_threads = in_threads  # false: the model is so small that handing over takes longer
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._timer: asyncio.Task[None] | None = None
         self._armed: float | None = None
@@ -119,7 +122,7 @@ class Owner:
     async def _run_batch(self, batch: list[_Job]) -> None:
         for job in batch:
             now, unix_s = self._clock.now(), self._clock.unix()
-            if job.heavy:
+            if job.heavy and self._in_threads:
                 await asyncio.to_thread(self._work, job, now, unix_s)
             else:
                 self._work(job, now, unix_s)

@@ -137,7 +137,7 @@ class Staging:
         """Forget the body, if it is still this stream's; the journal knows of settled ones."""
         if body.reader is not reader or self._bodies.get(body.header.update_id) is not body:
             return
-        body.applying = False
+        body.applying, body.reader = False, None  # a cycle would keep the memory for a while
         if settled:
             del self._bodies[body.header.update_id]
         else:

@@ -51,6 +51,7 @@ class Update(Generic[P]):
     held: P | None = None
     wire_bytes: int = 0
     codec: str = ""  # of the largest tensor, for the records
+    square: float | None = None  # <delta, delta>, where it is known already
 
 
 class DropReason(IntEnum):

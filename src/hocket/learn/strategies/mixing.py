@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from hocket.core.update import Update
+from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
 
-_BLOCK = 1 << 15  # values; below torch's threshold for splitting one sum over threads
+_BLOCK = 1 << 16  # values: four such blocks stay in a core's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,8 @@ def mix_and_measure(model: Tensor, base: Tensor, update: Update[Tensor], alpha: 
     ):
         _displace(m, b, d, held, place)
         torch.add(m, place, alpha=alpha, out=out)
-        squares.append(_product(place, place))
+        squares.append(inner(place, place))
     return Mixed(after, moved, math.fsum(squares))
-
-
-def inner(left: Tensor, right: Tensor) -> float:
-    """Inner product, summed in an order that no number of threads can change."""
-    blocks = zip(torch.split(left, _BLOCK), torch.split(right, _BLOCK), strict=True)
-    return math.fsum(_product(a, b) for a, b in blocks)
 
 
 def _displace(
@@ -64,10 +59,6 @@ def _displace(
     """Exactly `delta` when `base` equals `model`: the difference comes first."""
     torch.sub(base, model, out=out).add_(delta)
     return out if held is None else out.mul_(held)
-
-
-def _product(left: Tensor, right: Tensor) -> float:
-    return torch.sum(left * right, dtype=torch.float64).item()
 
 
 def _blocks(
