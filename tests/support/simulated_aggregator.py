@@ -59,6 +59,7 @@ class SimulatedAggregator:
         self._epoch = 0.0
         self.number = 0  # of this life; 0: down
         self._lives = 0
+        self._saving = 0  # the life of which a snapshot is being written
         self._ticking: float | None = None
         self._known: dict[DeviceId, int] = {}  # the newest revision passed on
         self.revision = 0  # of the registry, known in full
@@ -186,13 +187,14 @@ class SimulatedAggregator:
 
     def snapshot(self) -> None:
         """Take one now; it has its name a while later, if nothing happens until then."""
-        if not self.number or self._jobs:
+        if not self.number or self._jobs or self._saving == self.number:
             return
         taken = Snapshot.of(self.core, self._life.rule, self._life.slots, self._disk.end)
-        number = self.number
+        number = self._saving = self.number
 
         def publish() -> None:
             if number == self.number:
+                self._saving = 0
                 self._disk.publish(taken)
                 self._checks.counts["snapshots"] += 1
 

@@ -1,9 +1,8 @@
-"""Which process is killed where and when: drawn from a seed, every place at least once."""
+"""Which process is killed where and when, drawn from a seed."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,20 +19,15 @@ class Target(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One life: it ends at a place reached for the `count`-th time, or after `after_s` of work."""
+    """Two kills in a row: of a process at work, and of the next, at a place it comes to."""
 
     target: Target
-    place: Failpoint | None = None
-    count: int = 1
-    after_s: float = 0.0  # since its recovery was found to be sound
-
-    @property
-    def told(self) -> str:
-        """For the table."""
-        return f"{self.target} {self.place or 'at random'}"
+    after_s: float  # the first: so long after its recovery was found to be sound
+    place: Failpoint  # the second: there, when it is reached for the `count`-th time
+    count: int
 
 
-# Places, and how often at most they are passed before: more often where they come by quickly.
+# Places, and the most times that they are passed before: more where they come by often.
 PLACES: dict[Target, dict[Failpoint, int]] = {
     Target.AGGREGATOR: {
         Failpoint.BEFORE_JOURNAL_WRITE: 20,
@@ -57,18 +51,18 @@ PLACES: dict[Target, dict[Failpoint, int]] = {
         Failpoint.OUTCOME_KNOWN: 3,
     },
 }
-LONGEST_S = 1.0  # of work before a kill at random
+LONGEST_S = 1.0  # until a kill at random
 
 
-def troubles(target: Target, rounds: int, seed: int) -> Iterator[Trouble]:
-    """Every place of the target `rounds` times, in some order, each followed by a random kill.
-
-    Between the two stands a life that is not hurried: in it the recovery is examined.
-    """
+def troubles(target: Target, rounds: int, seed: int) -> list[Trouble]:
+    """Every place of the target `rounds` times, in some order."""
     chance = random.Random(f"{seed} {target}")
+    plan: list[Trouble] = []
     for _ in range(rounds):
         places = list(PLACES[target].items())
         chance.shuffle(places)
-        for place, most in places:
-            yield Trouble(target, place, chance.randint(1, most))
-            yield Trouble(target, after_s=LONGEST_S * chance.random())
+        plan += [
+            Trouble(target, LONGEST_S * chance.random(), place, chance.randint(1, most))
+            for place, most in places
+        ]
+    return plan

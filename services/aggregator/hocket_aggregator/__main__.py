@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COMMAND = "hocket-aggregator"
 PURPOSE = "Serves Hocket's aggregator until SIGTERM or Ctrl-C. Set by environment variables:"
 DATA_HELP = (DATA_ROOTS, "folders of data that task files name, as PATH lists folders")
+SWITCH_S = 0.0005
 log = structlog.get_logger()
 
 
@@ -48,6 +49,8 @@ def set_up_task(settings: Settings) -> Setup:
     from hocket.task import default_task, load_task  # noqa: PLC0415 -- see above
     from hocket_aggregator.setup import set_up  # noqa: PLC0415 -- see above
 
+    # A step's thread asks for the interpreter a hundred times; each may take so long to be granted.
+    sys.setswitchinterval(SWITCH_S)
     torch.set_num_threads(1)  # many small steps beside six devices on the same cores
     if settings.task is None:
         return set_up(default_task())

@@ -14,7 +14,7 @@ from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, Tensor
 from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
 from hocket.errors import NotFinite
-from hocket.learn.codecs.payload import decode_payload
+from hocket.learn.codecs.payload import decode
 from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
 from hocket.learn.submodels.layout import ChannelGraph
@@ -69,8 +69,10 @@ class Sliceable:
         Raises NotFinite, CorruptPayload, PayloadTooLarge, ShapeMismatch or InvalidUpdate.
         """
         manifest = plan.sliced_manifest
-        values = decode_payload(payload, manifest, POOL.take(manifest.size), share=True)
-        square = inner(values, values)
+        decoded = decode(payload, manifest, POOL.take(manifest.size), share=True)
+        values, support = decoded.values, decoded.support
+        kept = values if support is None else values[support]
+        square = inner(kept, kept)
         if not math.isfinite(square):
             # Finite, yet so large that the model would overflow before long.
             raise NotFinite(
@@ -79,7 +81,8 @@ class Sliceable:
             )
         delta, held = plan.scatter(values)
         wire_bytes = payload.header.wire_bytes
-        return Update(header, delta, held, wire_bytes, main_codec(payload.header), square)
+        codec = main_codec(payload.header)
+        return Update(header, delta, held, wire_bytes, codec, square)
 
 
 def is_small(manifest: Manifest) -> bool:

@@ -6,7 +6,6 @@ import asyncio
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
-import torch
 import xxhash
 from torch import Tensor
 from typing_extensions import Buffer
@@ -15,6 +14,7 @@ from hocket.core.manifest import Manifest
 from hocket.errors import CorruptState
 from hocket.hosting.failpoint import Failpoint, reach
 from hocket.learn.flat import views
+from hocket.learn.pool import POOL
 from hocket_aggregator.blobs import Blobs
 from hocket_aggregator.digest import digest_of
 from hocket_aggregator.queries import SNAPSHOTS as VERSIONS
@@ -145,7 +145,7 @@ class TensorBlobs:
 
     def _joined(self, data: Buffer, name: str) -> Tensor:
         tensors = decode(data, self._where(name))
-        model = torch.empty(self._manifest.size)
+        model = POOL.take(self._manifest.size)
         for spec_name, view in views(model, self._manifest).items():
             found = tensors.get(spec_name)
             if found is None or found.shape != view.shape or found.dtype != view.dtype:

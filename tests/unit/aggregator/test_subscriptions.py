@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hocket_aggregator.turn import Turn
 from hocket_aggregator.subscriptions import QUEUE_SIZE, Subscriptions
+from hocket_aggregator.turn import Turn
 from support.scalar import caller
 from torch import Tensor
 

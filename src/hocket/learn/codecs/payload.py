@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import torch
 import xxhash
@@ -103,9 +104,22 @@ def check_header(header: PayloadHeader, manifest: Manifest) -> None:
     _check_wire_bytes(header)
 
 
-def decode_payload(
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A delta, and where it is: what a sparse codec left out needs not be looked at again."""
+
+    values: Tensor  # (n, float32)
+    support: Tensor | None  # places of what can be other than 0 (k, int64, ascending); None: all
+
+
+def decode_payload(payload: Payload, manifest: Manifest, out: Tensor | None = None) -> Tensor:
+    """The values of `decode`, which share no memory with the body."""
+    return decode(payload, manifest, out).values
+
+
+def decode(
     payload: Payload, manifest: Manifest, out: Tensor | None = None, *, share: bool = False
-) -> Tensor:
+) -> Decoded:
     """Decode into one vector laid out as `manifest` (n, float32).
 
     It is `out` where that is given: a vector to overwrite, which saves the system from finding
@@ -125,19 +139,29 @@ def decode_payload(
     packed = payload.header.packing is Packing.ZSTD
     body = unpack(wire, payload.header.unpacked_bytes) if packed else wire
     if share and _is_vector(body, payload.header):
-        return _shared(body, manifest)
+        return Decoded(_shared(body, manifest), None)
     if out is None:
         out = torch.empty(manifest.size)
     _require_fit(out, manifest)
-    at = 0
+    at, sparse = 0, _is_sparse(payload.header)
+    places: list[Tensor] = []
     for sent, offset in zip(payload.header.tensors, manifest.offsets, strict=True):
         data = body[at : at + sent.encoded_bytes]
         at += sent.encoded_bytes
         try:
-            codec_for(sent.codec).decode_into(data, out[offset : offset + sent.size])
+            found = codec_for(sent.codec).decode_into(data, out[offset : offset + sent.size])
         except InvalidUpdate as error:
             raise _named(error, sent.name) from error
-    return out
+        if sparse:
+            places.append((torch.arange(sent.size) if found is None else found) + offset)
+    return Decoded(out, torch.cat(places) if sparse else None)
+
+
+def _is_sparse(header: PayloadHeader) -> bool:
+    """Whether every tensor of some size leaves most of its values out."""
+    return all(
+        tensor.codec is CodecId.TOPK or tensor.size < SMALL_TENSOR for tensor in header.tensors
+    )
 
 
 def _is_vector(body: memoryview, header: PayloadHeader) -> bool:

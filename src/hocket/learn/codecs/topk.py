@@ -53,7 +53,7 @@ class TopK:
         kept = largest(array, self.count(len(array)))
         return COUNT.pack(len(kept)) + encode_indices(kept) + array[kept].astype("<f4").tobytes()
 
-    def decode_into(self, data: memoryview, out: Tensor) -> None:
+    def decode_into(self, data: memoryview, out: Tensor) -> Tensor:
         """Zero `out` and put the values in their places."""
         if len(data) < COUNT.size:
             raise CorruptPayload(f"{len(data)} bytes are too few to hold a count")
@@ -66,7 +66,9 @@ class TopK:
         indices = decode_indices(data[COUNT.size : values_at], count, len(out))
         values = torch.from_numpy(np.frombuffer(data[values_at:], "<f4").astype(np.float32))
         require_finite(values)
-        out.zero_().scatter_(0, torch.from_numpy(indices), values)
+        places = torch.from_numpy(indices)
+        out.zero_().scatter_(0, places, values)
+        return places
 
     def encoded_bytes_limit(self, size: int) -> int:
         """All values sent: a byte for each gap, which is then 0. Fewer values take fewer bytes."""

@@ -18,7 +18,7 @@ from hocket.core.update import Update
 from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
 
-_BLOCK = 1 << 16  # values: four such blocks stay in a core's cache
+_BLOCK = 1 << 18  # values: a few such blocks stay in a processor's cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,139 @@
+"""A fleet in training whose processes are killed again and again, and everything checked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.audit import Auditor
+from support.book import Book
+from support.crash_fleet import CrashFleet, crash_fleet
+from support.join_witness import JoinWitness
+from support.supervised import Supervised
+from support.troubles import Target, Trouble, troubles
+from support.witness import witness
+
+from hocket.rpc.channel import open_channel
+from hocket.rpc.registry_client import RegistryClient
+
+NUM_DEVICES = 2
+NUM_WITNESSES = 2
+COMMAND_EVERY = 8  # examinations: `hocket replay` loads torch anew each time
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """What is trained, and how often each place of each target is visited."""
+
+    strategy: str
+    codec: str
+    rounds: dict[Target, int]
+
+
+@dataclass(slots=True)
+class Chaos:
+    """A campaign on its way."""
+
+    fleet: CrashFleet
+    book: Book
+    auditor: Auditor
+    kills: Counter[str] = field(default_factory=Counter)
+    _begun: int = 0  # examinations
+    _ended: int = 0
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def examine(self) -> None:
+        """See that the recovery was sound, and that training goes on for everybody."""
+        self._begun += 1
+        await self.auditor.goes_on([device.name for device in self.fleet.devices])
+        found = await self.auditor.audit()
+        self.book.counts["versions"] = len(found.versions) - 1
+        self.book.counts["updates in versions"] = len(found.updates)
+        if self._begun % COMMAND_EVERY == 0:
+            told = await self.auditor.replay_by_command()
+            assert told["equal"], told
+            self.book.counts["replays by command equal"] += 1
+        async with self._changed:
+            self._ended = self._begun
+            self._changed.notify_all()
+
+    async def examined(self) -> None:
+        """Until an examination has ended that began after now."""
+        wanted = self._begun + 1
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._ended >= wanted)
+
+    async def trouble(
+        self, process: Supervised, trouble: Trouble, examine: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Kill it at work, and again at the place; then have what is left examined."""
+        await asyncio.sleep(trouble.after_s)
+        await process.kill()
+        self.kills[f"{trouble.target} at random"] += 1
+        await process.start(trouble.place, trouble.count)
+        await process.died()
+        self.kills[f"{trouble.target} {trouble.place}"] += 1
+        await process.serve()
+        await examine()
+
+    async def run(self, plan: dict[Target, list[Trouble]]) -> None:
+        """All troubles; those of the aggregator set the pace, the others come in between."""
+        await asyncio.gather(*(process.serve() for process in self.fleet.devices))
+        await self.examine()
+        async with asyncio.TaskGroup() as others:
+            ending = [
+                others.create_task(self._registry(plan[Target.REGISTRY])),
+                others.create_task(self._devices(plan[Target.DEVICE])),
+            ]
+            for trouble in plan[Target.AGGREGATOR]:
+                await self.trouble(self.fleet.aggregator, trouble, self.examine)
+            while not all(other.done() for other in ending):
+                await self.examine()
+
+    async def _registry(self, plan: list[Trouble]) -> None:
+        for trouble in plan:
+            await self.trouble(self.fleet.registry, trouble, self.examined)
+
+    async def _devices(self, plan: list[Trouble]) -> None:
+        for number, trouble in enumerate(plan):
+            device = self.fleet.devices[number % len(self.fleet.devices)]
+            await self.trouble(device, trouble, self.examined)
+
+
+async def run_campaign(home: Path, campaign: Campaign, seed: int) -> Chaos:
+    """All of it; what was counted. Raises an exception group for anything that must not be."""
+    plan = {target: troubles(target, campaign.rounds[target], seed) for target in Target}
+    book = Book()
+    async with AsyncExitStack() as stack:
+        fleet = await stack.enter_async_context(
+            crash_fleet(
+                home, devices=NUM_DEVICES, strategy=campaign.strategy, codec=campaign.codec
+            )
+        )
+        await fleet.aggregator.serve()
+        witnesses = [
+            await stack.enter_async_context(witness(fleet, book, f"witness-{number}", seed))
+            for number in range(NUM_WITNESSES)
+        ]
+        callers = [client.caller for client in witnesses]
+        channel = await stack.enter_async_context(open_channel(fleet.registry_address))
+        visitors = JoinWitness(RegistryClient(channel), book.counts, seed)
+        chaos = Chaos(fleet, book, Auditor(fleet, witnesses[0].aggregator, book))
+        async with asyncio.TaskGroup() as group:
+            beside = [
+                group.create_task(fleet.watch()),
+                group.create_task(visitors.run()),
+                *(group.create_task(client.run()) for client in witnesses),
+            ]
+            await chaos.run(plan)
+            for task in beside:
+                task.cancel()
+        assert [client.caller for client in witnesses] == callers  # no lease was lost
+        for update_id in book.promises:
+            await witnesses[0].repeat(update_id)
+        await chaos.auditor.audit()
+    return chaos
