@@ -7,7 +7,7 @@ MANIFESTS := pyproject.toml constraints.txt $(wildcard services/*/pyproject.toml
 PROTOS := $(wildcard protos/hocket/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help sync demo up bench test unit check format protos protos-check e2e clean
+.PHONY: help sync demo up bench test chaos unit check format protos protos-check e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: sync ## how fast updates are taken in, beside what wire and disk could ca
 
 test: sync ## the whole suite
 	@$(BIN)/python -m pytest -q
+
+chaos: sync ## kill processes more than a hundred times under training (a quarter of an hour)
+	@$(BIN)/python -m pytest -q -s -m chaos tests/crash $(CHAOS)
 
 unit: sync ## unit and contract tests only (under a minute)
 	@$(BIN)/python -m pytest -q tests/unit tests/contract

@@ -220,7 +220,7 @@ async def test_the_ledger_holds_the_newest_outcomes(store: Store) -> None:
     await filled(store)
     whole = await store.ledger()
     assert whole.outcome(UpdateId("u5"), DeviceId("b")) == DROPPED
-    newest = await store.read(queries.ledger, 2)
+    newest = await store.read(queries.ledger, 0, 2)
     assert len(newest) == 2
     assert newest.outcome(UpdateId("u6"), DeviceId("a")) == applied(4, 0.125, tau=3)
     assert newest.outcome(UpdateId("u4"), DeviceId("b")) is None

@@ -32,7 +32,7 @@ PLACES = [
     (Failpoint.BEFORE_JOURNAL_WRITE, 2),
 ]
 # Whether the update that got no answer was on disk by then. A snapshot has nothing to do with it.
-ON_DISK = {
+ON_DISK: dict[Failpoint | None, bool] = {
     Failpoint.AFTER_JOURNAL_SYNC: True,
     Failpoint.BEFORE_ACKNOWLEDGEMENT: True,
     Failpoint.BEFORE_JOURNAL_WRITE: False,
@@ -124,7 +124,7 @@ class Journalled:
         self._folder = folder
         self._first = True
 
-    async def take(self, num_bytes: int) -> None:
+    async def take(self, _: int, /) -> None:
         """Send on, once it has."""
         if not self._first:
             await until(self._has_a_piece)

@@ -5,6 +5,7 @@ A copy of the folder of a running aggregator is what SIGKILL would leave of it.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,15 +16,18 @@ from typing import Any
 import pytest
 import support.aggregating
 import torch
-from hocket_aggregator.journal.reader import segments
+from hocket_aggregator.journal.entries import Settled
+from hocket_aggregator.journal.reader import read_entries, segments
 from hocket_aggregator.replay import replay
 from support.aggregating import CNN, TASK, Running, fill, header, pulled
 
-from hocket.core.ids import Incarnation
+from hocket.core.events import Pushed
+from hocket.core.ids import Incarnation, Version
+from hocket.core.ledger import Ledger
 from hocket.core.stop import Stop
 from hocket.core.submodel import SubmodelSpec
-from hocket.core.update import Applied, Dropped, DropReason, Outcome, RefreshReport
-from hocket.errors import CorruptState, NotFound, StartupError, UnknownVersion
+from hocket.core.update import Applied, Dropped, DropReason, Outcome, RefreshReport, Update
+from hocket.errors import CorruptState, InvalidUpdate, NotFound, StartupError, UnknownVersion
 from hocket.learn.codecs import TopK
 from hocket.learn.codecs.payload import encode_payload
 from hocket.learn.strategies import AnyStrategy, FedASMU, FedAvg, FedBuff
@@ -257,3 +261,34 @@ async def test_bytes_of_a_refused_body_do_not_come_back(tmp_path: Path) -> None:
         copy = killed(tmp_path / "live", tmp_path / "copy")
     async with aggregating(copy) as again:
         assert again.aggregator.staging.num_bytes == 0
+
+
+async def test_an_answer_that_the_rules_have_forgotten_is_on_record(tmp_path: Path) -> None:
+    async with aggregating(tmp_path, task_limits=Limits(staleness=2)) as running:
+        outcomes = await train(running, 5)
+        running.aggregator.core.state.ledger = Ledger(1)
+        payload = running.payload(fill(running.manifest, 9.0))
+        again = await running.push(header("a", 1, update_id="u0"), payload)  # too stale by now
+        assert again == outcomes[0]
+        with pytest.raises(InvalidUpdate, match="used by another device"):
+            await running.push(header("b", 1, update_id="u0"), payload)
+        assert len([u async for u in running.client.get_lineage()]) == 5
+
+
+async def test_a_snapshot_between_two_pushes_of_one_batch_covers_the_first_only(
+    tmp_path: Path,
+) -> None:
+    """Else the journal would have the first applied a second time."""
+    async with aggregating(tmp_path / "live") as running:
+        owner, keeper = running.aggregator.owner, running.aggregator.keeper
+        delta = fill(running.manifest, 0.1)
+        first, second = (Pushed(Update(header(*who), delta)) for who in (("a", 1), ("b", 2)))
+        async with asyncio.TaskGroup() as group:  # all are in the owner's queue before it looks
+            group.create_task(owner.handle(first))
+            group.create_task(keeper._save_from(owner))
+            group.create_task(owner.handle(second))
+        between = await keeper._snapshots.at_or_before(Version(2))
+        assert between.newest.version == 2
+        entries = list(read_entries(tmp_path / "live" / "journal", between.segment))
+        settled = [e.entry.header.device_id for e in entries if isinstance(e.entry, Settled)]
+        assert settled == ["b"]

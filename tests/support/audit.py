@@ -1,4 +1,4 @@
-"""Whether everything that was promised is so: the lineage, the versions, the digests, the replay."""
+"""Whether all that was promised is so: the lineage, the versions, the digests, the replay."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Auditor:
                 record = records[update_id]
                 assert record.outcome == promise.outcome, (record.outcome, promise.outcome)
         for line in devices:
-            record = records[line["update"]]
-            accepted = record.outcome
+            assert line["update"] in records, f"a device was promised what is lost: {line}"
+            accepted = records[line["update"]].outcome
             assert not isinstance(accepted, Dropped)
             assert (accepted.version, accepted.tau) == (line["version"], line["tau"]), line
         await self._check_digests(found)

@@ -110,9 +110,7 @@ async def run_campaign(home: Path, campaign: Campaign, seed: int) -> Chaos:
     book = Book()
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(
-            crash_fleet(
-                home, devices=NUM_DEVICES, strategy=campaign.strategy, codec=campaign.codec
-            )
+            crash_fleet(home, devices=NUM_DEVICES, strategy=campaign.strategy, codec=campaign.codec)
         )
         await fleet.aggregator.serve()
         witnesses = [

@@ -102,10 +102,8 @@ async def crash_fleet(
 
     `settings` are the aggregator's, without their prefix.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    task = home / "task.toml"
     text = TASK.format(hidden=hidden, devices=max(1, devices), strategy=strategy, codec=codec)
-    task.write_text(text, encoding="utf-8")
+    task = _written(home, text)
     registry, aggregator = f"127.0.0.1:{quiet_port()}", f"127.0.0.1:{quiet_port()}"
     setup = set_up(load_task(task))
     fleet = CrashFleet(
@@ -129,6 +127,12 @@ async def crash_fleet(
         await asyncio.gather(*(device.stop() for device in fleet.devices))
         await fleet.aggregator.stop()
         await fleet.registry.stop()
+
+
+def _written(home: Path, text: str) -> Path:
+    task = home / "task.toml"
+    task.write_text(text, encoding="utf-8")
+    return task
 
 
 def quiet_port() -> int:

@@ -52,7 +52,7 @@ class JoinWitness:
             known.in_doubt = True
             raise
         grown = joined.incarnation - known.joins
-        assert grown >= 1 and (grown == 1 or known.in_doubt), (name, known, joined)
+        assert grown == 1 or (known.in_doubt and grown > 1), (name, known, joined)
         self._visitors[name] = _Visitor(joined.caller, joined.incarnation)
         self._counts["joins"] += 1
 
@@ -64,7 +64,7 @@ class JoinWitness:
         except StaleIncarnation:
             assert known.in_doubt, f"{name}'s incarnation was given out again: {known}"
 
-    async def _leave(self, name: str, known: _Visitor) -> None:
+    async def _leave(self, _: str, known: _Visitor) -> None:
         caller, known.caller = known.caller, None
         if caller is None:
             return

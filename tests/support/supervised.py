@@ -24,11 +24,11 @@ class Supervised:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.lives = 0
-        self.place: Failpoint | None = None  # at which this life is to end
         self.unexpected: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._may_end = False
+        self._killed_only = False  # an end of this life may only be a kill
+        self._may_end = False  # in any way
 
     @property
     def name(self) -> str:
@@ -40,14 +40,12 @@ class Supervised:
         """Whether a process runs."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(
-        self, place: Failpoint | None = None, count: int = 1, **settings: str
-    ) -> Supervised:
+    async def start(self, place: Failpoint | None = None, count: int = 1) -> Supervised:
         """Begin a life; one with a `place` ends when that is reached for the `count`-th time."""
         assert not self.alive, f"{self.name} runs already"
         armed = {} if place is None else {VARIABLE: f"{place}:{count}"}
-        environment = self.service.environment | settings | armed
-        self._may_end, self.place = place is not None, place
+        environment = self.service.environment | armed
+        self._killed_only, self._may_end = place is not None, False
         self._process = await Process.start(replace(self.service, environment=environment))
         self._watch = asyncio.create_task(self._notice(self._process))
         self.lives += 1
@@ -57,15 +55,15 @@ class Supervised:
         """What it said once it served."""
         return await self._current.ready(READY_S)
 
-    async def serve(self, **settings: str) -> Supervised:
+    async def serve(self) -> Supervised:
         """Begin a life that nothing ends, and wait until it serves."""
-        await self.start(**settings)
+        await self.start()
         await self.ready()
         return self
 
     async def kill(self) -> None:
         """Kill it as SIGKILL does, and see it gone."""
-        self._may_end = True
+        self._killed_only = True
         if self.alive:
             self._current._process.kill()
         await self.died()
@@ -74,6 +72,7 @@ class Supervised:
         """Wait until it was killed, here or at its failpoint."""
         async with asyncio.timeout(within_s):
             code = await self._current.wait()
+        await self._noticed()
         assert code == KILLED, self._current.obituary()
 
     async def ended(self, within_s: float = DEATH_S) -> tuple[int, str]:
@@ -88,8 +87,7 @@ class Supervised:
         self._may_end = True
         if self._process is not None:
             await self._process.stop()
-        if self._watch is not None:
-            await self._watch
+        await self._noticed()
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Its log lines of one kind, over all its lives."""
@@ -117,9 +115,12 @@ class Supervised:
         assert self._process is not None, f"{self.name} was never started"
         return self._process
 
+    async def _noticed(self) -> None:
+        if self._watch is not None:
+            await self._watch
+
     async def _notice(self, process: Process) -> None:
-        code = await process.wait()
-        if not (self._may_end or self.unexpected.done()):
-            self.unexpected.set_result(process.obituary())
-        elif self.place is not None and code != KILLED and not self.unexpected.done():
+        killed = await process.wait() == KILLED
+        expected = self._may_end or (self._killed_only and killed)
+        if not expected and not self.unexpected.done():
             self.unexpected.set_result(process.obituary())

@@ -118,7 +118,7 @@ class Aggregator:
             terms=terms,
             model=model,
             owner=self.owner,
-            intake=Intake(self.owner, terms, model, self.staging, self.roster),
+            intake=Intake(self.owner, terms, model, self.staging, self.records, self.roster),
             subscriptions=self.subscriptions,
             records=self.records,
             tally=self.tally,

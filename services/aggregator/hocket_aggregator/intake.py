@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import structlog
 import torch
@@ -22,16 +23,20 @@ from hocket.errors import (
     PayloadTooLarge,
     Unavailable,
     UnknownDevice,
+    UnknownVersion,
 )
 from hocket.learn.codecs.payload import check_header
 from hocket.learn.submodels.plan import IndexPlan
 from hocket_aggregator.finishing import finished
 from hocket_aggregator.models import Sliceable, is_small, main_codec
 from hocket_aggregator.owner import Core, Owner, Take
+from hocket_aggregator.records import Records
 from hocket_aggregator.roster import Roster
 from hocket_aggregator.staging import Staged, Staging
 
 log = structlog.get_logger()
+
+R = TypeVar("R")
 
 DECODED_BYTES = 512 * 1024 * 1024  # of updates between their body and the rules, all together
 MOST_DECODED = 32
@@ -49,12 +54,14 @@ class Intake:
         terms: TaskTerms,
         model: Sliceable,
         staging: Staging,
+        records: Records,
         roster: Roster | None = None,
     ) -> None:
         self._owner = owner
         self._terms = terms
         self._model = model
         self._staging = staging
+        self._records = records
         self._roster = roster
         room = DECODED_BYTES // terms.manifest.dense_bytes
         self._decoded = asyncio.Semaphore(max(2, min(MOST_DECODED, room)))
@@ -138,18 +145,36 @@ class Intake:
         self._owner.post(Refused(header))
 
     async def _admit(self, header: UpdateHeader, codec: str) -> Outcome | None:
-        def work(core: Core, take: Take) -> Outcome | None:
-            before = core.settled(header)
-            if before is not None:
-                return before
-            core.check(header)
-            if core.doomed(header) is None:
-                return None
-            # Whatever the body holds, it would be dropped: spare the device the transfer.
-            empty: Update[Tensor] = Update(header, torch.empty(0), codec=codec)
+        """The answer to an update that needs no body: it was settled, or would be dropped."""
+        # Whatever the body of such an update holds, spare the device the transfer.
+        empty: Update[Tensor] = Update(header, torch.empty(0), codec=codec)
+
+        def take_in(_: Core, take: Take) -> Outcome:
             effects = take(Pushed(empty))
             return next(effect.outcome for effect in effects if isinstance(effect, Settled))
 
+        def look(core: Core, take: Take) -> Outcome | bool:
+            if core.settled(header) is not None:
+                return take_in(core, take)
+            core.check(header)
+            return core.doomed(header) is not None
+
+        try:
+            found = await self._admitted(header, look)
+        except UnknownVersion:
+            earlier = await self._records.outcome(header)
+            if earlier is None:
+                raise
+            return earlier
+        if not isinstance(found, bool):
+            return found
+        if not found:
+            return None
+        # So old that the rules may have forgotten what became of it; the records have not.
+        return await self._records.outcome(header) or await self._admitted(header, take_in)
+
+    async def _admitted(self, header: UpdateHeader, work: Callable[[Core, Take], R]) -> R:
+        """Run work for a device; one that the mirror does not know is looked up once."""
         try:
             return await self._owner.transact(work)
         except UnknownDevice:

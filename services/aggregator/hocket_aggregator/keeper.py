@@ -63,7 +63,7 @@ class Keeper:
     def on_turn(self, turn: Turn) -> None:
         """Notice the task's end, and a long journal."""
         if self._journal.num_bytes >= self._retention.every_bytes or any(
-            isinstance(effect, TaskFinished) for effect in turn.effects
+            isinstance(effect, TaskFinished) and effect.first_time for effect in turn.effects
         ):
             self._due.set()
 

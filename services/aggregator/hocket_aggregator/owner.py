@@ -95,10 +95,15 @@ class Owner:
         self._put(_Job(work, heavy, answer))
         return await answer
 
-    def post(self, event: Event[Tensor]) -> None:
-        """Have an event taken in that nobody waits for."""
+    def post(self, event: Event[Tensor], unless: Callable[[], bool] | None = None) -> None:
+        """Have an event taken in that nobody waits for, `unless` something is so by then."""
+
+        def work(_: Core, take: Take) -> None:
+            if unless is None or not unless():
+                take(event)
+
         with contextlib.suppress(Unavailable):
-            self._put(_Job(lambda _, take: take(event), heavy=False, answer=None))
+            self._put(_Job(work, heavy=False, answer=None))
 
     async def run(self) -> None:
         """Own the coordinator until cancelled; work that has begun is finished first.
@@ -120,14 +125,19 @@ class Owner:
                 _answer_with(self._jobs.get_nowait(), _shutting_down())
 
     async def _run_batch(self, batch: list[_Job]) -> None:
+        ticket = None
         for job in batch:
             now, unix_s = self._clock.now(), self._clock.unix()
             if job.heavy and self._in_threads:
                 await asyncio.to_thread(self._work, job, now, unix_s)
             else:
                 self._work(job, now, unix_s)
+            # Before the next job: a snapshot must find what it covers in the segments before it.
+            ticket = self._append(job.turns) or ticket
         try:
-            await self._keep(turn for job in batch for turn in job.turns)
+            if ticket is not None:  # one sync for all of them
+                await self._journal.synced(ticket)
+                reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
         except HocketError:
             for job in batch:
                 _answer_with(job, _shutting_down())
@@ -138,16 +148,14 @@ class Owner:
                     sink(turn)
             _answer(job)
 
-    async def _keep(self, turns: Iterable[Turn]) -> None:
-        """One sync for all turns of a batch, after the rules have spoken."""
+    def _append(self, turns: Iterable[Turn]) -> int | None:
+        """Have the journal write what must last; the ticket of what must be synced, if any."""
         ticket = None
         for entry in (entry for turn in turns for entry in entries_of(turn)):
             number = self._journal.append(entry)
             if not isinstance(entry, Held):  # a hold that is lost costs a training, not an update
                 ticket = number
-        if ticket is not None:
-            await self._journal.synced(ticket)
-            reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
+        return ticket
 
     def _work(self, job: _Job, now: float, unix_s: float) -> None:
         def take(event: Event[Tensor]) -> list[Effect[Tensor]]:

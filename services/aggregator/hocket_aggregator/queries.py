@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.ledger import DEFAULT_ENTRIES, Ledger
@@ -92,14 +92,29 @@ def status(connection: Connection) -> Status | None:
     return None if stored is None else status_of(stored)
 
 
-def ledger(connection: Connection, entries: int = DEFAULT_ENTRIES) -> Ledger:
-    """The newest outcomes, noted in the order in which they were given."""
+def ledger(connection: Connection, oldest: int = 0, entries: int = DEFAULT_ENTRIES) -> Ledger:
+    """The newest outcomes, in the order in which they were given.
+
+    And, where `oldest` is a version, those of every update that was trained from it or later.
+    """
+    query = select(func.max(UPDATES.c.number) - entries)
+    after = connection.execute(query).scalar() or 0
+    wanted = UPDATES.c.number > after
+    if oldest:
+        wanted |= UPDATES.c.base_version >= oldest
+    return _ledger(connection, entries, wanted)
+
+
+def ledger_of(connection: Connection, update_id: str) -> Ledger:
+    """The outcome of one update, if it has any."""
+    return _ledger(connection, 1, UPDATES.c.update_id == update_id)
+
+
+def _ledger(connection: Connection, entries: int, wanted: ColumnElement[bool]) -> Ledger:
     found = Ledger(entries)
-    answered = select(
-        UPDATES.c.update_id, UPDATES.c.device_id, UPDATES.c.base_version, UPDATES.c.outcome
-    )
-    newest = answered.order_by(UPDATES.c.number.desc()).limit(entries)
-    for update_id, device_id, base, outcome in reversed(connection.execute(newest).all()):
+    columns = (UPDATES.c.update_id, UPDATES.c.device_id, UPDATES.c.base_version, UPDATES.c.outcome)
+    rows = connection.execute(select(*columns).where(wanted).order_by(UPDATES.c.number))
+    for update_id, device_id, base, outcome in rows:
         found.note(UpdateId(update_id), DeviceId(device_id), Version(base), outcome_of(outcome))
     return found
 

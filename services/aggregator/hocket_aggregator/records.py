@@ -15,6 +15,7 @@ from hocket.core.clock import Clock
 from hocket.core.events import Evaluate, Evaluated, Pushed, Settled, VersionMade
 from hocket.core.ids import FIRST_VERSION, Version
 from hocket.core.records import Status, UpdateRecord, VersionRecord
+from hocket.core.update import Outcome, UpdateHeader
 from hocket.errors import HocketError, NotFound, StorageFull, Unavailable
 from hocket.hosting.failpoint import Failpoint, reach
 from hocket_aggregator import queries
@@ -168,6 +169,12 @@ class Records:
         """A page of the updates behind a version, newest first, and where the next begins."""
         await self.flush()
         return await self._store.read(queries.lineage, version, before, limit)
+
+    async def outcome(self, header: UpdateHeader) -> Outcome | None:
+        """What became of an update, however long ago. Raises InvalidUpdate as the ledger does."""
+        await self.flush()
+        ledger = await self._store.read(queries.ledger_of, header.update_id)
+        return ledger.outcome(header.update_id, header.device_id)
 
     def watch(self, after: int) -> AsyncGenerator[VersionRecord, None]:
         """Each version after `after`, and again when it has been evaluated, without end.

@@ -67,7 +67,7 @@ async def recover(
         setup,
         snapshot,
         journal,
-        ledger=await store.ledger(),
+        ledger=await store.ledger(min(snapshot.bases, default=snapshot.newest.version)),
         shelf=shelf,
         bases_in_memory=bases_in_memory,
     )

@@ -94,8 +94,10 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
                 async for event in events:
                     yield convert.event_to_pb(event)
         finally:
-            if self._subscriptions.close(subscription):
-                self._owner.post(Unsubscribed(caller))
+            # In the owner's turn: a newer stream that waits for its own must not be told off.
+            self._owner.post(
+                Unsubscribed(caller), unless=lambda: not self._subscriptions.close(subscription)
+            )
             log.info("device_unsubscribed", device=caller.device_id)
 
     @override

@@ -96,9 +96,9 @@ class Store:
         """Ask one of `queries`."""
         return await self.database.read(query, *args, **kwargs)
 
-    async def ledger(self) -> Ledger:
-        """The newest outcomes."""
-        return await self.read(queries.ledger)
+    async def ledger(self, oldest: int = 0) -> Ledger:
+        """The newest outcomes, and all of updates trained from version `oldest` or later."""
+        return await self.read(queries.ledger, oldest)
 
     async def newest_version(self) -> Version:
         """The newest version on record; 0 if there is none."""

@@ -35,7 +35,7 @@ def log_turn(turn: Turn) -> None:
                 )
             case SendTrigger(caller, trigger):
                 log.debug("trigger_sent", device=caller.device_id, trigger=trigger.trigger_id)
-            case TaskFinished(finished):
+            case TaskFinished(finished, first_time=True):
                 log.info("task_finished", reason=finished.reason)
 
 

@@ -157,7 +157,7 @@ class Coordinator(Generic[P, S]):
             member.enter(DevicePhase.TRAINING, now)
             member.timeout_at = now + self.rules.train_timeout_s
         if self.finished is not None:
-            effects.append(ev.TaskFinished(self.finished))
+            effects.append(ev.TaskFinished(self.finished, first_time=False))
 
     def _unsubscribed(self, caller: Caller, now: float) -> None:
         member = self.fleet.find(caller.device_id)

@@ -138,6 +138,7 @@ class TaskFinished:
     """Tell every subscribed device, and take no more updates."""
 
     finished: Finished
+    first_time: bool = True  # false: only whoever has just subscribed does not know yet
 
 
 Effect = SendTrigger | Settled | VersionMade[P] | Evaluate[P] | TaskFinished

@@ -48,6 +48,6 @@ def past_of(event: ev.Event[P], effects: Sequence[ev.Effect[P]]) -> list[Past[P]
     for effect in effects:
         if isinstance(effect, ev.Settled) and effect.first_time and isinstance(event, ev.Pushed):
             kept.append(Answered(event.update, effect.outcome))
-        elif isinstance(effect, ev.TaskFinished):
+        elif isinstance(effect, ev.TaskFinished) and effect.first_time:
             kept.append(Ended(effect.finished))
     return kept

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 import xxhash
+from hocket_aggregator.journal import AnyJournal
+from hocket_aggregator.journal import entries as journal_entries
+from hocket_aggregator.journal.unjournalled import Unjournalled
 from hocket_aggregator.owner import Core, Owner
 from hocket_aggregator.turn import Turn
 from support.aggregating import until
@@ -66,6 +69,21 @@ class Held:
         """It remembers nothing."""
 
 
+class Written(Unjournalled):
+    """A journal that remembers the order of what happened to it."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def append(self, entry: journal_entries.Entry) -> int:
+        self.log.append(type(entry).__name__)
+        return len(self.log)
+
+    def rotate(self) -> int:
+        self.log.append("rotated")
+        return 1
+
+
 def pushed(name: str, base: int = 1) -> Pushed[Tensor]:
     of_floats = scalar_update(name, base)
     return Pushed(Update(of_floats.header, torch.ones(2)))
@@ -73,14 +91,18 @@ def pushed(name: str, base: int = 1) -> Pushed[Tensor]:
 
 @asynccontextmanager
 async def owning(
-    rule: Held, *, pace: Concurrent | Periodic | None = None, stop: Stop | None = None
+    rule: Held,
+    *,
+    pace: Concurrent | Periodic | None = None,
+    stop: Stop | None = None,
+    journal: AnyJournal | None = None,
 ) -> AsyncIterator[tuple[Owner, ManualClock, list[Turn]]]:
     rules = CoordinatorRules(
         pace=pace or Concurrent(1), selection=Uniform(), work=WORK, stop=stop or Stop()
     )
     clock, turns = ManualClock(), list[Turn]()
     core: Core = Coordinator.begin(rules, rule, Global(torch.zeros(2)))
-    owner = Owner(core, clock, [turns.append])
+    owner = Owner(core, clock, [turns.append], journal)
     running = asyncio.ensure_future(owner.run())
     for name in "ab":
         await owner.handle(DeviceSeen(device(name)))
@@ -132,6 +154,18 @@ async def test_reads_wait_for_the_step_before_them() -> None:
         rule.go.set()
         await push
         assert await read == 2
+
+
+async def test_what_a_snapshot_covers_is_in_the_segments_before_it() -> None:
+    """Or recovery would live through an update that the snapshot holds already."""
+    rule, journal = Held(), Written()
+    rule.go.set()
+    async with owning(rule, journal=journal) as (owner, _, _):
+        await asyncio.gather(  # one batch
+            owner.handle(pushed("a")),
+            owner.transact(lambda _core, _take: journal.rotate()),
+        )
+    assert journal.log == ["Settled", "rotated"]
 
 
 async def test_whoever_asked_gets_what_was_raised() -> None:

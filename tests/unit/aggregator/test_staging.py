@@ -13,7 +13,7 @@ from hocket.core.ids import Incarnation, UpdateId
 from hocket.core.payload import CodecId, Packing, PayloadHeader, TensorHeader
 from hocket.core.update import UpdateHeader
 from hocket.errors import InvalidUpdate, Overloaded, PayloadTooLarge, Unavailable
-from hocket.rpc.chunks import chunks
+from hocket.rpc.chunks import pieces
 
 BODY = bytes(range(100))
 
@@ -39,7 +39,7 @@ def staging(limit_bytes: int = 250) -> tuple[Staging, Time]:
 
 
 async def send(staged: Staged, count: int) -> None:
-    for chunk in list(chunks(BODY, staged.received, chunk_bytes=10))[:count]:
+    for chunk in list(pieces(BODY, staged.received, chunk_bytes=10))[:count]:
         await staged.add(chunk)
 
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from hocket.core.ids import DeviceId
 from hocket.core.update import Applied
+from hocket.learn.inner import inner
 from hocket.learn.strategies import FedASMU
-from hocket.learn.strategies.mixing import inner
 from hocket.learn.strategies.sketch import sketch
 
 SEEDS = 1500
