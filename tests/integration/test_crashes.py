@@ -80,7 +80,7 @@ async def test_a_push_goes_on_at_the_byte_where_the_aggregator_was_killed(tmp_pa
         await fleet.aggregator.died()
         await fleet.aggregator.serve()
         assert isinstance(await client.deliver(cut), Applied)
-        assert book.counts["resumed"] == 1
+        assert book.counts["resumed in mid-stream"] == 1
         await Auditor(fleet, client.aggregator, book).audit()
 
 

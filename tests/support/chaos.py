@@ -50,9 +50,7 @@ class Chaos:
         """See that the recovery was sound, and that training goes on for everybody."""
         self._begun += 1
         await self.auditor.goes_on([device.name for device in self.fleet.devices])
-        found = await self.auditor.audit()
-        self.book.counts["versions"] = len(found.versions) - 1
-        self.book.counts["updates in versions"] = len(found.updates)
+        await self.audit()
         if self._begun % COMMAND_EVERY == 0:
             told = await self.auditor.replay_by_command()
             assert told["equal"], told
@@ -60,6 +58,15 @@ class Chaos:
         async with self._changed:
             self._ended = self._begun
             self._changed.notify_all()
+
+    async def audit(self) -> None:
+        """Everything that was promised, and how much there was of it."""
+        found = await self.auditor.audit()
+        recovered = self.fleet.aggregator.events("state_recovered")
+        self.book.counts["versions made"] = len(found.versions) - 1
+        self.book.counts["updates in versions"] = len(found.updates)
+        self.book.counts["updates lived through again"] = sum(r["updates"] for r in recovered)
+        self.book.counts["bodies taken back"] = sum(r["bodies"] for r in recovered)
 
     async def examined(self) -> None:
         """Until an examination has ended that began after now."""
@@ -133,5 +140,5 @@ async def run_campaign(home: Path, campaign: Campaign, seed: int) -> Chaos:
         assert [client.caller for client in witnesses] == callers  # no lease was lost
         for update_id in book.promises:
             await witnesses[0].repeat(update_id)
-        await chaos.auditor.audit()
+        await chaos.audit()
     return chaos

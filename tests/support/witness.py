@@ -22,7 +22,7 @@ from hocket.core.update import Outcome, UpdateHeader
 from hocket.errors import Overloaded, StorageFailed, Unavailable, UnknownDevice, UnknownVersion
 from hocket.learn.codecs import Raw, TopK
 from hocket.learn.codecs.payload import encode_payload
-from hocket.rpc.aggregator_client import UNPACED, AggregatorClient
+from hocket.rpc.aggregator_client import AggregatorClient
 from hocket.rpc.channel import open_channel
 from hocket.rpc.registry_client import RegistryClient
 from hocket.rpc.transfer import Pacer, Pushed
@@ -31,8 +31,20 @@ T = TypeVar("T")
 
 ANSWER_S = 90.0  # for a call and all its repetitions: an outage is much shorter
 TRANSFER_S = 20.0
+CHUNK_S = 0.04  # the longest wait before a chunk
 AGAIN_S = 0.4  # the longest wait between two tries
 PASSING = (Overloaded, Unavailable, StorageFailed)
+
+
+class Unhurried:
+    """Leaves the aggregator time to be killed between two chunks."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    async def take(self, _: int, /) -> None:
+        """Wait a little."""
+        await asyncio.sleep(CHUNK_S * self._chance.random())
 
 
 class Witness:
@@ -53,6 +65,7 @@ class Witness:
         self._registry = registry
         self._manifest = fleet.manifest
         self._chance = random.Random(f"{seed} {name}")
+        self._pace = Unhurried(self._chance)
         self._caller: Caller | None = None
         self._number = 0
 
@@ -159,7 +172,7 @@ class Witness:
         if tries > 1:
             self.book.counts["pushed more than once"] += 1
         if 0 < pushed.num_bytes < payload.header.wire_bytes:
-            self.book.counts["resumed"] += 1
+            self.book.counts["resumed in mid-stream"] += 1
         self.book.note(parcel, pushed.outcome)
         return pushed.outcome
 
@@ -183,14 +196,17 @@ class Witness:
         return await self._until_answered(attempt)
 
     async def attempt(
-        self, parcel: Parcel, payload: Payload | None = None, pace: Pacer = UNPACED
+        self, parcel: Parcel, payload: Payload | None = None, pace: Pacer | None = None
     ) -> Pushed:
         """Push once; raises what that came to."""
         mine = parcel.header.device_id == self.caller.device_id
         incarnation = self.caller.incarnation if mine else parcel.header.incarnation
         header = replace(parcel.header, incarnation=incarnation)
         return await self.aggregator.push(
-            header, payload or self.payload(parcel), pace=pace, deadline_s=TRANSFER_S
+            header,
+            payload or self.payload(parcel),
+            pace=pace or self._pace,
+            deadline_s=TRANSFER_S,
         )
 
     async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -15,7 +15,6 @@ from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
 from hocket.errors import NotFinite
 from hocket.learn.codecs.payload import decode
-from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
 from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.plan import IndexPlan, plan_of
@@ -70,19 +69,16 @@ class Sliceable:
         """
         manifest = plan.sliced_manifest
         decoded = decode(payload, manifest, POOL.take(manifest.size), share=True)
-        values, support = decoded.values, decoded.support
-        kept = values if support is None else values[support]
-        square = inner(kept, kept)
-        if not math.isfinite(square):
+        if not math.isfinite(decoded.square):
             # Finite, yet so large that the model would overflow before long.
             raise NotFinite(
                 "the update's squared norm overflows float32; lower the learning rate or clip, "
                 "and train again"
             )
-        delta, held = plan.scatter(values)
+        delta, held = plan.scatter(decoded.values)
         wire_bytes = payload.header.wire_bytes
         codec = main_codec(payload.header)
-        return Update(header, delta, held, wire_bytes, codec, square)
+        return Update(header, delta, held, wire_bytes, codec, decoded.square)
 
 
 def is_small(manifest: Manifest) -> bool:

@@ -85,7 +85,10 @@ def read_model(data_dir: Path, version: int = 0) -> Path:
     wanted = version or kept[0]
     if wanted not in kept:
         some = ", ".join(map(str, kept[:SHOWN])) + (", ..." if len(kept) > SHOWN else "")
-        raise NotFound(f"version {wanted} has no snapshot in {data_dir}; take one of {some}")
+        raise NotFound(
+            f"version {wanted} has no snapshot in {data_dir}; take one of {some}, or rebuild it "
+            f"with `hocket replay --version {wanted} -o FILE`"
+        )
     return data_dir / SNAPSHOTS / f"{wanted}.safetensors"
 
 

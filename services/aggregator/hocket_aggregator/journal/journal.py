@@ -113,12 +113,15 @@ class Journal:
 
     def rotate(self) -> int:
         """Have what is appended from now on go to a new segment; its number."""
-        self.segment += 1
-        self.num_bytes = 0
+        following = self.segment + 1
         if not self._is_over:
             self._begin()
-            self._writer.rotate(self.segment)
-        return self.segment
+            self._writer.rotate(following)
+        # Only now, since the loop may append while a thread is here: a body must never be said to
+        # begin in a later segment than it does, or a snapshot would let go of its bytes.
+        self.segment = following
+        self.num_bytes = 0
+        return following
 
     async def run(self) -> None:
         """Never return; raises StorageFailed when the disk has failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from hocket.learn.codecs.packing import (
     packed_bytes_limit,
     unpack,
 )
+from hocket.learn.inner import inner
 
 SMALL_TENSOR = 1024
 """Tensors of fewer values (biases, norms, running statistics) always travel raw: they hold little,
@@ -106,10 +108,10 @@ def check_header(header: PayloadHeader, manifest: Manifest) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A delta, and where it is: what a sparse codec left out needs not be looked at again."""
+    """A delta, and its square, which costs little while the values are at hand."""
 
-    values: Tensor  # (n, float32)
-    support: Tensor | None  # places of what can be other than 0 (k, int64, ascending); None: all
+    values: Tensor  # (n, float32), finite
+    square: float  # <values, values>; not finite where that overflows float32
 
 
 def decode_payload(payload: Payload, manifest: Manifest, out: Tensor | None = None) -> Tensor:
@@ -139,7 +141,7 @@ def decode(
     packed = payload.header.packing is Packing.ZSTD
     body = unpack(wire, payload.header.unpacked_bytes) if packed else wire
     if share and _is_vector(body, payload.header):
-        return Decoded(_shared(body, manifest), None)
+        return _shared(body, manifest)
     if out is None:
         out = torch.empty(manifest.size)
     _require_fit(out, manifest)
@@ -154,7 +156,8 @@ def decode(
             raise _named(error, sent.name) from error
         if sparse:
             places.append((torch.arange(sent.size) if found is None else found) + offset)
-    return Decoded(out, torch.cat(places) if sparse else None)
+    kept = out[torch.cat(places)] if sparse else out  # what a sparse codec left out is 0
+    return Decoded(out, inner(kept, kept))
 
 
 def _is_sparse(header: PayloadHeader) -> bool:
@@ -170,17 +173,16 @@ def _is_vector(body: memoryview, header: PayloadHeader) -> bool:
     return plain and sys.byteorder == "little" and body.nbytes > 0 and not body.readonly
 
 
-def _shared(body: memoryview, manifest: Manifest) -> Tensor:
+def _shared(body: memoryview, manifest: Manifest) -> Decoded:
     values = torch.frombuffer(body, dtype=torch.float32)
-    try:
-        require_finite(values)
-    except NotFinite:
+    square = inner(values, values)
+    if not math.isfinite(square):
         for spec, offset in zip(manifest.tensors, manifest.offsets, strict=True):
             try:
                 require_finite(values[offset : offset + spec.size])
             except NotFinite as error:
                 raise _named(error, spec.name) from error
-    return values
+    return Decoded(values, square)
 
 
 def _check_wire_bytes(header: PayloadHeader) -> None:
