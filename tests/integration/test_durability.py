@@ -6,6 +6,8 @@ A copy of the folder of a running aggregator is what SIGKILL would leave of it.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,18 +18,41 @@ from typing import Any
 import pytest
 import support.aggregating
 import torch
+from hocket_aggregator.aggregator import Limits as ServiceLimits
+from hocket_aggregator.journal import Journal
 from hocket_aggregator.journal.entries import Settled
+from hocket_aggregator.journal.frame import BEGINNING_BYTES
 from hocket_aggregator.journal.reader import read_entries, segments
+from hocket_aggregator.journal.segment import Disk
+from hocket_aggregator.keeper import Retention
 from hocket_aggregator.replay import replay
-from support.aggregating import CNN, TASK, Running, fill, header, pulled
+from hocket_aggregator.snapshots import Snapshot, Snapshots, Stored
+from hocket_aggregator.store import Store
+from support.aggregating import CNN, TASK, Running, fill, header, pulled, until
 
 from hocket.core.events import Pushed
 from hocket.core.ids import Incarnation, Version
 from hocket.core.ledger import Ledger
 from hocket.core.stop import Stop
 from hocket.core.submodel import SubmodelSpec
-from hocket.core.update import Applied, Dropped, DropReason, Outcome, RefreshReport, Update
-from hocket.errors import CorruptState, InvalidUpdate, NotFound, StartupError, UnknownVersion
+from hocket.core.update import (
+    Applied,
+    Buffered,
+    Dropped,
+    DropReason,
+    Outcome,
+    RefreshReport,
+    Update,
+)
+from hocket.errors import (
+    CorruptState,
+    InvalidUpdate,
+    NotFound,
+    StartupError,
+    StorageFailed,
+    Unavailable,
+    UnknownVersion,
+)
 from hocket.learn.codecs import TopK
 from hocket.learn.codecs.payload import encode_payload
 from hocket.learn.strategies import AnyStrategy, FedASMU, FedAvg, FedBuff
@@ -281,6 +306,7 @@ async def test_a_snapshot_between_two_pushes_of_one_batch_covers_the_first_only(
     """Else the journal would have the first applied a second time."""
     async with aggregating(tmp_path / "live") as running:
         owner, keeper = running.aggregator.owner, running.aggregator.keeper
+        await running.aggregator.records.flush()  # so that the snapshot waits for nothing
         delta = fill(running.manifest, 0.1)
         first, second = (Pushed(Update(header(*who), delta)) for who in (("a", 1), ("b", 2)))
         async with asyncio.TaskGroup() as group:  # all are in the owner's queue before it looks
@@ -292,3 +318,168 @@ async def test_a_snapshot_between_two_pushes_of_one_batch_covers_the_first_only(
         entries = list(read_entries(tmp_path / "live" / "journal", between.segment))
         settled = [e.entry.header.device_id for e in entries if isinstance(e.entry, Settled)]
         assert settled == ["b"]
+
+
+async def test_a_first_start_that_is_cut_short_may_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Snapshots.save
+
+    async def killed_before(self: Snapshots, snapshot: Snapshot) -> None:
+        await asyncio.to_thread(_until_there, tmp_path / "live" / "journal", 2)
+        killed(tmp_path / "live", tmp_path / "copy")
+        await save(self, snapshot)
+
+    monkeypatch.setattr(Snapshots, "save", killed_before)
+    async with aggregating(tmp_path / "live"):
+        monkeypatch.undo()
+    for _ in range(2):
+        async with aggregating(tmp_path / "copy") as again:
+            await train(again, 1)
+    for file in (tmp_path / "copy" / "snapshots").iterdir():
+        file.unlink()
+    with pytest.raises(CorruptState, match="no sound snapshot is left"):
+        async with aggregating(tmp_path / "copy"):
+            pass
+
+
+def _until_there(folder: Path, segment: int) -> None:
+    while segment not in segments(folder):
+        pass
+
+
+async def test_without_a_journal_a_kill_goes_back_to_the_snapshot(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live") as running:
+        await train(running, 2)
+    async with aggregating(tmp_path / "live", durable=False) as running:
+        await train(running, 2, first=2)
+        await recorded(running)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    for durable in (False, True):
+        async with aggregating(copy, durable=durable) as again:
+            assert (await again.status()).version == 3
+
+
+async def test_a_lost_segment_is_an_error_also_after_a_time_without_journal(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live", durable=False) as running:
+        await train(running, 2)
+    async with aggregating(tmp_path / "live") as running:
+        await train(running, 2, first=2)
+        await recorded(running)
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+    (copy / "journal" / f"{segments(copy / 'journal')[-1]:010d}.journal").unlink()
+    with pytest.raises(CorruptState, match="restore it from a copy"):
+        async with aggregating(copy):
+            pass
+
+
+async def recorded(running: Running) -> None:
+    """Return once every answer is in the database."""
+    async for _ in running.client.get_lineage():
+        pass
+
+
+async def test_a_snapshot_waits_for_the_answers_that_it_covers_to_be_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are not read from the journal again: the update would be taken for a new one."""
+    go, save = asyncio.Event(), Store.save
+
+    async def slow(self: Store, *what: Any) -> None:
+        await go.wait()
+        await save(self, *what)
+
+    buffer = FedBuff(goal=3)
+    async with aggregating(tmp_path / "live", strategy=buffer) as running:
+        monkeypatch.setattr(Store, "save", slow)
+        payload = running.payload(fill(running.manifest, 1.0))
+        first = await running.push(header("a"), payload)
+        keeper, before = running.aggregator.keeper, await snapshots_of(running)
+        saving = asyncio.create_task(keeper._save_from(running.aggregator.owner))
+        await until(lambda: bool(running.aggregator.records._waiting))
+        assert await snapshots_of(running) == before
+        copy = killed(tmp_path / "live", tmp_path / "copy")
+        go.set()
+        await saving
+        assert len(await snapshots_of(running)) == len(before) + 1
+    async with aggregating(copy, strategy=buffer) as again:
+        assert await again.push(header("a"), payload) == first
+        assert again.aggregator.core.state.pending_ids == [header("a").update_id]
+
+
+async def snapshots_of(running: Running) -> list[Stored]:
+    return await running.aggregator.keeper._snapshots.stored()
+
+
+async def test_a_lost_database_takes_no_answer_with_it(tmp_path: Path) -> None:
+    async with aggregating(tmp_path / "live") as running:
+        await pulled(running, for_training=True)  # so that version 1 stays a base
+        payload = running.payload(fill(running.manifest, 1.0))
+        first = await running.push(header("b"), payload)
+    for file in (tmp_path / "live").glob("aggregator.db*"):
+        file.unlink()
+    async with aggregating(tmp_path / "live") as again:
+        assert await again.push(header("b"), payload) == first
+        assert (await again.status()).version == 2
+
+
+async def test_what_the_journal_did_not_take_is_in_no_snapshot(tmp_path: Path) -> None:
+    """Nobody has had an answer to it, and its device pushes it again."""
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def until_it_fails() -> None:
+        async with aggregating(tmp_path, strategy=buffer) as running:
+            journal, owner = running.aggregator.journal, running.aggregator.owner
+            assert isinstance(journal, Journal)
+            journal._writer._disk = journal._writer._segment._disk = Disk(sync=broken)
+            with pytest.raises(Unavailable):
+                await owner.handle(Pushed(Update(header("a"), fill(running.manifest, 1.0))))
+            assert running.aggregator.core.state.pending_ids == [header("a").update_id]
+
+    buffer = FedBuff(goal=3)
+    with pytest.raises(BaseExceptionGroup) as failed:
+        await until_it_fails()
+    assert failed.group_contains(StorageFailed)
+    lose_newest_segment(tmp_path)
+    async with aggregating(tmp_path, strategy=buffer) as again:
+        outcome = await again.push_from("a")
+        assert isinstance(outcome, Buffered)
+        assert outcome.fill == 1
+
+
+def lose_newest_segment(folder: Path) -> None:
+    """Whatever the broken disk may yet have kept of the newest segment is gone."""
+    newest = folder / "journal" / f"{segments(folder / 'journal')[-1]:010d}.journal"
+    with newest.open("r+b") as file:
+        file.truncate(BEGINNING_BYTES)
+
+
+async def test_replay_says_when_the_journal_no_longer_reaches_back(tmp_path: Path) -> None:
+    limits = ServiceLimits(retention=Retention(every_s=1e9, journal_bytes=0))
+    async with aggregating(tmp_path, limits=limits) as running:
+        for first in (0, 2, 4):
+            await train(running, 2, first)
+            await running.aggregator.keeper._save_from(running.aggregator.owner)
+        assert [stored.version for stored in await snapshots_of(running)] == [1, 3, 5, 7]
+        known = await digests(running)
+        for version in (1, 3, 5, 6, 7):
+            assert (await replay(running.setup, tmp_path, version)).digest == known[version]
+        with pytest.raises(NotFound, match="version 2 cannot be rebuilt any more"):
+            await replay(running.setup, tmp_path, 2)
+
+
+async def test_replay_changes_nothing(tmp_path: Path) -> None:
+    async with aggregating(tmp_path) as running:
+        await train(running, 2)
+        await running.aggregator.keeper._save_from(running.aggregator.owner)
+    newest = max((tmp_path / "snapshots").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-2])
+    before = files(tmp_path)
+    assert (await replay(running.setup, tmp_path)).version == 3
+    assert files(tmp_path) == before
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))

@@ -17,7 +17,7 @@ from support.crash_fleet import CrashFleet
 
 from hocket.core.ids import Version
 from hocket.core.records import UpdateRecord, VersionRecord
-from hocket.core.update import Dropped
+from hocket.core.update import Dropped, Outcome
 from hocket.errors import HocketError, NotFound, Overloaded, Unavailable
 from hocket.rpc.aggregator_client import AggregatorClient
 
@@ -57,12 +57,16 @@ class Auditor:
         promised = max([self._book.newest, *(line["version"] for line in devices)])
         newest = await self._recorded(promised)
         found = await self._seen(newest)
+        records = {record.header.update_id: record for record in found.updates}
+        # Counted before they are judged, so that the table tells of a failure, too.
+        lost = [i for i, p in promises.items() if i not in records and _is_used(p.outcome)]
+        self._book.counts["lost"] = len(lost)
+        self._book.counts["applied twice"] = len(found.updates) - len(records)
+        assert not lost, f"acknowledged, and lost: {lost}"
         check_versions(found)
         check_lineage(found)
-        records = {record.header.update_id: record for record in found.updates}
         for update_id, promise in promises.items():
-            if not isinstance(promise.outcome, Dropped):
-                assert update_id in records, f"{update_id} was acknowledged, and is lost"
+            if _is_used(promise.outcome):
                 record = records[update_id]
                 assert record.outcome == promise.outcome, (record.outcome, promise.outcome)
         for line in devices:
@@ -160,6 +164,10 @@ class Auditor:
             raise HocketError(err.decode())
         said: dict[str, Any] = json.loads(out)
         return said
+
+
+def _is_used(outcome: Outcome) -> bool:
+    return not isinstance(outcome, Dropped)
 
 
 def check_versions(found: Audit) -> None:

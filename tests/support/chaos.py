@@ -41,7 +41,7 @@ class Chaos:
     fleet: CrashFleet
     book: Book
     auditor: Auditor
-    kills: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str]
     _begun: int = 0  # examinations
     _ended: int = 0
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -111,10 +111,11 @@ class Chaos:
             await self.trouble(device, trouble, self.examined)
 
 
-async def run_campaign(home: Path, campaign: Campaign, seed: int) -> Chaos:
-    """All of it; what was counted. Raises an exception group for anything that must not be."""
+async def run_campaign(
+    home: Path, campaign: Campaign, seed: int, book: Book, kills: Counter[str]
+) -> None:
+    """All of it, counted in `book` and `kills`. Raises ExceptionGroup for what must not be."""
     plan = {target: troubles(target, campaign.rounds[target], seed) for target in Target}
-    book = Book()
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(
             crash_fleet(home, devices=NUM_DEVICES, strategy=campaign.strategy, codec=campaign.codec)
@@ -127,7 +128,7 @@ async def run_campaign(home: Path, campaign: Campaign, seed: int) -> Chaos:
         callers = [client.caller for client in witnesses]
         channel = await stack.enter_async_context(open_channel(fleet.registry_address))
         visitors = JoinWitness(RegistryClient(channel), book.counts, seed)
-        chaos = Chaos(fleet, book, Auditor(fleet, witnesses[0].aggregator, book))
+        chaos = Chaos(fleet, book, Auditor(fleet, witnesses[0].aggregator, book), kills)
         async with asyncio.TaskGroup() as group:
             beside = [
                 group.create_task(fleet.watch()),
@@ -141,4 +142,3 @@ async def run_campaign(home: Path, campaign: Campaign, seed: int) -> Chaos:
         for update_id in book.promises:
             await witnesses[0].repeat(update_id)
         await chaos.audit()
-    return chaos

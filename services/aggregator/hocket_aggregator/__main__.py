@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import sys
 from pathlib import Path
@@ -82,6 +83,8 @@ async def run(settings: Settings, setup: Setup) -> None:
         ),
     )
     chance = Stream(secrets.randbits(63), "reconnect").random
+    gc.collect()
+    gc.freeze()  # torch's and our own classes stay: nobody need look through them again
     async with open_channel(settings.registry) as channel:
         registry = RegistryClient(channel, settings.registry)
         around = Surroundings(

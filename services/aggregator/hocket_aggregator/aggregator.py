@@ -104,7 +104,15 @@ class Aggregator:
             earlier=earlier.status,
             pushed=earlier.pushed,
         )
-        self.keeper = Keeper(snapshots, self.journal, folder, self.staging, clock, limits.retention)
+        self.keeper = Keeper(
+            snapshots,
+            self.journal,
+            folder,
+            self.staging,
+            clock,
+            limits.retention,
+            self.records.flush,
+        )
         self.evaluator = Evaluator(setup.load_examine, self._report)
         sinks = (self.tally, self.records, self.evaluator, self.keeper, self.subscriptions)
         on_turn = (*(sink.on_turn for sink in sinks), log_turn)
@@ -138,15 +146,16 @@ class Aggregator:
 
     async def begin(self, store: Store, recovered: Recovered, clock: Clock) -> None:
         """Before anything runs: have the state on disk, and the version to begin with recorded."""
-        if recovered.is_covered:
+        if recovered.is_covered(journalled=not isinstance(self.journal, Unjournalled)):
             self.keeper.covers(self.core)
         await self.keeper.save(self.core, self.owner.newest_digest)
         await self._begin_at(store, clock)
 
     async def status(self) -> Status:
         """Where the task stands."""
-        digest = self.owner.newest_digest
-        build = await self.owner.read(lambda core: self.tally.capture(core, digest))
+        build = await self.owner.read(
+            lambda core: self.tally.capture(core, self.owner.newest_digest)
+        )
         return await asyncio.to_thread(build)
 
     def end_streams(self) -> None:

@@ -78,7 +78,11 @@ class Intake:
                 return answered
             self._check(header, payload)
             staged = self._staging.open(header, payload)
-            await self._owner.handle(PushStarted(header))
+            try:
+                await self._owner.handle(PushStarted(header))
+            except BaseException:
+                staged.leave()  # else nobody could take its room
+                raise
         except HocketError as error:
             self._refused(header, error)
             raise
@@ -92,8 +96,9 @@ class Intake:
         return await finished(self._apply(staged))
 
     async def _apply(self, staged: Staged) -> Outcome:
-        header, payload = staged.header, await staged.finish()
+        header = staged.header
         plan = self._model.plan(header.spec)
+        payload = await staged.finish()
         try:
             async with self._decoded:  # a small body can unpack to a whole model
                 update = await self._decode(header, payload, plan)

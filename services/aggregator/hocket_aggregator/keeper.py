@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +33,9 @@ class Retention:
     """How often, and what stays."""
 
     every_s: float = 30.0
-    every_bytes: int = 1 << 30  # of journal
+    every_bytes: int = 4 << 30  # of journal
     kept: int = 5  # newest snapshots
-    journal_bytes: int = 4 << 30  # of journal from which older versions can be rebuilt
+    journal_bytes: int = 8 << 30  # of journal from which older versions can be rebuilt
 
 
 class Keeper:
@@ -49,6 +49,7 @@ class Keeper:
         staging: Staging,
         clock: Clock,
         retention: Retention,
+        recorded: Callable[[], Awaitable[None]],
     ) -> None:
         self._snapshots = snapshots
         self._journal = journal
@@ -56,6 +57,7 @@ class Keeper:
         self._staging = staging
         self._clock = clock
         self._retention = retention
+        self._recorded = recorded  # returns once the answers given so far are on record
         self._saved = -1  # updates that the newest snapshot covers
         self._due = asyncio.Event()
         self._saving = asyncio.Lock()
@@ -85,14 +87,17 @@ class Keeper:
     async def save(self, core: Core, digest: str) -> None:
         """Save this state, which nobody changes meanwhile, unless it was saved already.
 
-        Raises StorageFull or StorageFailed.
+        Raises StorageFull or StorageFailed, also when the journal has not taken all that led to
+        this state: nobody has had an answer to that, and it will be pushed again.
         """
         async with self._saving:
             if self._saved != _settled(core):
+                await self._journal.all_synced()
                 await self._store(self._taker()(core, digest), _settled(core))
 
     async def _save_from(self, owner: Owner) -> None:
         async with self._saving:
+            await self._recorded()  # each attempt begins a segment: none while this cannot be
             take = self._taker()
 
             def work(core: Core, _: object) -> tuple[Snapshot, int] | None:
@@ -102,6 +107,9 @@ class Keeper:
 
             taken = await owner.transact(work, heavy=True)
             if taken is not None:
+                # What it covers is not read from the journal again, its answers neither: they
+                # must be on record, or the same update would be taken for a new one.
+                await self._recorded()
                 await self._store(*taken)
 
     def _taker(self) -> Callable[[Core, str], Snapshot]:

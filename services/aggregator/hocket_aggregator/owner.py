@@ -125,6 +125,22 @@ class Owner:
                 _answer_with(self._jobs.get_nowait(), _shutting_down())
 
     async def _run_batch(self, batch: list[_Job]) -> None:
+        try:
+            ticket = await self._take_in(batch)
+            if ticket is not None:  # one sync for all of them
+                await self._journal.synced(ticket)
+                reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
+        except Exception:
+            for job in batch:
+                _answer_with(job, _shutting_down())
+            raise
+        for job in batch:
+            for turn in job.turns:
+                for sink in self._sinks:
+                    sink(turn)
+            _answer(job)
+
+    async def _take_in(self, batch: Iterable[_Job]) -> int | None:
         ticket = None
         for job in batch:
             now, unix_s = self._clock.now(), self._clock.unix()
@@ -134,19 +150,7 @@ class Owner:
                 self._work(job, now, unix_s)
             # Before the next job: a snapshot must find what it covers in the segments before it.
             ticket = self._append(job.turns) or ticket
-        try:
-            if ticket is not None:  # one sync for all of them
-                await self._journal.synced(ticket)
-                reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
-        except HocketError:
-            for job in batch:
-                _answer_with(job, _shutting_down())
-            raise
-        for job in batch:
-            for turn in job.turns:
-                for sink in self._sinks:
-                    sink(turn)
-            _answer(job)
+        return ticket
 
     def _append(self, turns: Iterable[Turn]) -> int | None:
         """Have the journal write what must last; the ticket of what must be synced, if any."""

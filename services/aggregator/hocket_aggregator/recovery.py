@@ -37,10 +37,11 @@ class Recovered:
     records: Batch = field(default_factory=Batch)  # of what came after the snapshot
     updates: int = 0  # lived through again
 
-    @property
-    def is_covered(self) -> bool:
-        """Whether the snapshot holds all that the journal does."""
-        return self.snapshot is not None and self.updates == 0
+    def is_covered(self, *, journalled: bool) -> bool:
+        """Whether the snapshot holds all, and says the truth of whether a journal follows it."""
+        if self.snapshot is None or self.updates:
+            return False
+        return bool(self.snapshot.totals.get(JOURNALLED, 1)) == journalled
 
 
 async def recover(
@@ -63,19 +64,24 @@ async def recover(
         await _must_be_new(store, journal)
         first = Global(setup.first)
         return Recovered(Coordinator.begin(setup.rules, setup.strategy, first, setup.slots()))
+    dense_bytes = setup.terms.manifest.dense_bytes
+    ledger = await store.ledger(min(snapshot.bases, default=snapshot.newest.version))
+    lost = Batch()
+    if await store.newest_version() < snapshot.newest.version:  # a database that was lost
+        lost = await asyncio.to_thread(_index, journal, dense_bytes)
+        for told in lost.updates:
+            header = told.header
+            ledger.note(header.update_id, header.device_id, header.base_version, told.outcome)
     history = History(
         setup,
         snapshot,
         journal,
-        ledger=await store.ledger(min(snapshot.bases, default=snapshot.newest.version)),
+        ledger=ledger,
         shelf=shelf,
         bases_in_memory=bases_in_memory,
     )
-    recovered = Recovered(history.core, snapshot)
-    dense_bytes = setup.terms.manifest.dense_bytes
+    recovered = Recovered(history.core, snapshot, records=lost)
     await asyncio.to_thread(_live, history, recovered, dense_bytes)
-    if await store.newest_version() < snapshot.newest.version:  # a database that was lost
-        recovered.records = await asyncio.to_thread(_index, journal, dense_bytes)
     recovered.bodies = list(history.bodies.values())
     log.info(
         "state_recovered",
@@ -134,11 +140,18 @@ def _record(lived: Lived, records: Batch, dense_bytes: int) -> None:
 async def _must_be_new(store: Store, journal: Path) -> None:
     """Without a snapshot there must be nothing else, either."""
     newest = await store.newest_version()
-    if newest > FIRST_VERSION or len(segments(journal)) > 1:
+    # A start that was cut short has left segments, but nothing in them: nobody was served.
+    first = min(segments(journal), default=1)
+    blank = first == 1 and await asyncio.to_thread(_is_blank, journal)
+    if newest > FIRST_VERSION or not blank:
         raise CorruptState(
             f"{journal.parent} tells of version {newest}, but no sound snapshot is left in it: "
             "restore the folder from a copy, or move it away to begin anew"
         )
+
+
+def _is_blank(journal: Path) -> bool:
+    return next(read_entries(journal, 1), None) is None
 
 
 async def _agree(store: Store, newest: Version, snapshot: Snapshot, journal: Path) -> None:

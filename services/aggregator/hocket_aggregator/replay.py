@@ -11,12 +11,13 @@ from torch import Tensor
 from hocket.core.ids import Version
 from hocket.core.strategy import Global
 from hocket.core.terms import TaskTerms
-from hocket.errors import HocketError, NotFound
+from hocket.errors import CorruptState, HocketError, NotFound
 from hocket.learn.flat import views
 from hocket_aggregator.aggregator import JOURNAL
 from hocket_aggregator.blobs import open_blobs
 from hocket_aggregator.digest import digest_of
 from hocket_aggregator.history import History
+from hocket_aggregator.journal.reader import segments
 from hocket_aggregator.setup import Setup
 from hocket_aggregator.snapshots import Snapshots
 from hocket_aggregator.tensor_file import encode
@@ -45,12 +46,22 @@ async def replay(
     if version:
         snapshot = await snapshots.at_or_before(Version(version))
     else:
-        found = await snapshots.newest()
+        found = await snapshots.newest(set_aside=False)
         if found is None:
             raise NotFound(f"no snapshot is in {data_dir}; run an aggregator there first")
         snapshot = found
     history = History(setup, snapshot, data_dir / JOURNAL)
-    updates = await asyncio.to_thread(_live_until, history, version)
+    try:
+        updates = await asyncio.to_thread(_live_until, history, version)
+    except CorruptState as error:
+        oldest = min(segments(data_dir / JOURNAL), default=0)
+        if oldest <= snapshot.pieces_from:
+            raise
+        raise NotFound(
+            f"version {version or 'the newest'} cannot be rebuilt any more: from version "
+            f"{snapshot.newest.version} on it takes journal segment {snapshot.pieces_from}, and "
+            f"the journal in {data_dir} begins at {oldest} (see AGGREGATOR_JOURNAL_KEPT_BYTES)"
+        ) from error
     newest = history.core.newest
     if version and newest.version != version:
         raise NotFound(

@@ -48,11 +48,11 @@ class Settings(BaseSettings):
     ] = 30.0
     snapshot_every_bytes: Annotated[
         int, Field(gt=0, description="bytes of journal after which a snapshot is taken anyway")
-    ] = 1 << 30
+    ] = 4 << 30
     snapshots_kept: Annotated[int, Field(ge=1, description="newest snapshots that stay")] = 5
     journal_kept_bytes: Annotated[
         int, Field(ge=0, description="bytes of journal from which older versions can be rebuilt")
-    ] = 4 << 30
+    ] = 8 << 30
     durability: Annotated[
         Literal["sync", "none"],
         Field(

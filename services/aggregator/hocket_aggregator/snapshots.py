@@ -94,10 +94,10 @@ class Snapshots:
             await self._blobs.put(record.name, await asyncio.to_thread(record.encode))
             self._records = dict(sorted({**records, record.name: record}.items()))
 
-    async def newest(self) -> Snapshot | None:
+    async def newest(self, *, set_aside: bool = True) -> Snapshot | None:
         """The newest sound snapshot; None where none was ever stored.
 
-        Damaged ones are logged and set aside as `.damaged`. Raises CorruptState when none of
+        Damaged ones are logged and, unless told not to, set aside as `.damaged`. Raises CorruptState when none of
         several is sound, and StartupError when they belong to another task, model or rule.
         """
         async with self._writing:
@@ -109,7 +109,7 @@ class Snapshots:
                     log.warning("snapshot_damaged", snapshot=name, cause=error.message)
                     damaged[name] = error
                     continue
-                for each in damaged:
+                for each in damaged if set_aside else ():
                     await self._set_aside(each)
                 return snapshot
             if damaged:

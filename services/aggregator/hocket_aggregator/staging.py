@@ -34,7 +34,9 @@ class Body:
     reader: Staged | None = None  # None: its stream has broken
     touched_at: float = 0.0
     problem: StorageFull | None = None  # why the journal did not take all of it
-    applying: bool = False  # whole, and on its way through the rules: the journal must keep it
+    applying: int = 0
+    """Streams that have it whole, on its way through the rules: the journal must keep it. A device
+    may offer it once more meanwhile."""
 
     @property
     def num_bytes(self) -> int:
@@ -82,7 +84,7 @@ class Staging:
             self._drop_those_of(header.device_id)
             known = self._take(header, payload)
         known.header, known.touched_at = header, self._now()
-        known.reader = Staged(self, known)
+        known.reader = Staged(self, known, header)
         return known.reader
 
     def restore(self, header: UpdateHeader, assembler: Assembler, segment: int) -> None:
@@ -134,14 +136,20 @@ class Staging:
             body.reader = None
 
     def drop(self, body: Body, reader: Staged, *, settled: bool) -> None:
-        """Forget the body, if it is still this stream's; the journal knows of settled ones."""
-        if body.reader is not reader or self._bodies.get(body.header.update_id) is not body:
+        """Forget the body, as the journal does with a settled one.
+
+        One that is not settled stays when it is another stream's by now, or being applied: what
+        the rules take in must be in the journal.
+        """
+        if self._bodies.get(body.header.update_id) is not body:
             return
-        body.applying, body.reader = False, None  # a cycle would keep the memory for a while
         if settled:
             del self._bodies[body.header.update_id]
-        else:
+        elif body.reader is reader and not body.applying:
             self._discard(body.header.update_id)
+        else:
+            return
+        body.reader = None  # a cycle would keep the memory for a while
 
     def _take(self, header: UpdateHeader, payload: PayloadHeader) -> Body:
         broken = [b for b in self._bodies.values() if b.reader is None and not b.applying]
@@ -185,11 +193,7 @@ class Staged:
 
     staging: Staging
     body: Body
-
-    @property
-    def header(self) -> UpdateHeader:
-        """Whose body it is."""
-        return self.body.header
+    header: UpdateHeader  # as this stream sent it; the incarnation of another may be a newer one
 
     @property
     def received(self) -> int:
@@ -222,7 +226,7 @@ class Staged:
         payload = self.body.assembler.whole()
         await self.staging.journal.written(self.body.ticket)
         self.staging.touch(self.body, self)
-        self.body.applying = True
+        self.body.applying += 1
         return payload
 
     def leave(self) -> None:
@@ -230,8 +234,8 @@ class Staged:
         self.staging.leave(self.body, self)
 
     def give_up(self) -> None:
-        """It was not applied, and may be yet."""
-        self.body.applying = False
+        """This stream does not apply it any more; another may."""
+        self.body.applying -= 1
 
     def settle(self) -> None:
         """The update has its answer: nothing of the body is needed any more."""

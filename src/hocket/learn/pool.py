@@ -37,13 +37,13 @@ class VectorPool:
     @property
     def free_bytes(self) -> int:
         """Bytes that wait for their next use."""
-        return sum(size * len(waiting) for size, waiting in self._free.items())
+        return sum(size * len(waiting) for size, waiting in list(self._free.items()))
 
     def take(self, size: int) -> Tensor:
         """A vector (size, float32) of values that mean nothing."""
         if size < SMALL:
             return torch.empty(size)
-        num_bytes = size * BYTES_PER_VALUE
+        num_bytes = _rounded(size * BYTES_PER_VALUE)
         try:
             memory = self._free[num_bytes].pop()
         except IndexError:
@@ -53,11 +53,21 @@ class VectorPool:
         # Torch keeps this very array alive as long as anything shares the tensor's memory.
         lease = np.frombuffer(memory, np.float32)
         weakref.finalize(lease, self._take_back, memory, num_bytes).atexit = False
-        return torch.from_numpy(lease)
+        return torch.from_numpy(lease[:size])
 
     def _take_back(self, memory: mmap.mmap, num_bytes: int) -> None:
         if self.free_bytes + num_bytes <= self._most_free_bytes:
             self._free[num_bytes].append(memory)
+
+
+def _rounded(num_bytes: int) -> int:
+    """Up to one of eight sizes in each power of two: a page that nobody touches costs nothing.
+
+    No two compressed bodies are of one length: kept by their own, they would fill the pool and
+    never be used again.
+    """
+    step = 1 << (num_bytes.bit_length() - 4)
+    return -(-num_bytes // step) * step
 
 
 POOL = VectorPool()

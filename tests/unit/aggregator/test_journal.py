@@ -28,6 +28,7 @@ from support.journals import (
     piece,
     settled,
 )
+from support.small_disk import small_disk
 
 from hocket.core.ids import UpdateId
 from hocket.errors import StartupError, StorageFailed, StorageFull, Unavailable
@@ -49,7 +50,7 @@ async def settle() -> None:
 async def behind_a_sync(folder: Path, gate: Gate) -> tuple[Journal, asyncio.Task[None]]:
     """A journal whose first sync is held up, and who waits for it."""
     journal = Journal.open(folder, Refusals())
-    journal._writer._disk = Disk(sync=gate.sync)
+    journal._writer._segment._disk = Disk(sync=gate.sync)
     first = asyncio.create_task(journal.synced(journal.append(held(0))))
     await arrival(gate)
     return journal, first
@@ -92,7 +93,7 @@ async def test_writing_goes_on_while_a_sync_runs(tmp_path: Path) -> None:
 async def test_a_body_is_synced_before_anybody_asks(tmp_path: Path) -> None:
     gate = Gate()
     async with journalling(tmp_path) as journal:
-        journal._writer._disk = Disk(sync=gate.sync)
+        journal._writer._segment._disk = Disk(sync=gate.sync)
         ticket = 0
         for number in range(writer_module.EAGER_BYTES // MIB):
             ticket = journal.append(piece("u", b"x" * MIB, number * MIB))
@@ -247,6 +248,42 @@ async def test_a_full_disk_refuses_bodies_and_takes_what_is_small(tmp_path: Path
     assert piece("b", b"b" * MIB, MIB) not in found
 
 
+async def test_what_is_written_into_the_last_room_stays_there(tmp_path: Path) -> None:
+    """Less than the reserve takes: what was allocated of it is given back, the records are not."""
+    full: list[bool] = []
+
+    def allocate(descriptor: int, start: int, count: int) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.posix_fallocate(descriptor, start, count)
+
+    entries = [Discarded(UpdateId(f"{n:04}" * 5000)) for n in range(900)]  # 18 MB
+    async with journalling(tmp_path, Refusals(), Disk(allocate=allocate)) as journal:
+        await journal.synced(journal.append(held(1)))
+        full.append(True)
+        for entry in entries:
+            await journal.written(journal.append(entry))
+        assert entries_in(tmp_path) == [held(1), *entries]
+
+
+async def test_a_full_disk_does_not_keep_a_segment_from_following(tmp_path: Path) -> None:
+    """A snapshot is tried again and again: each time it parts the journal."""
+    with small_disk(tmp_path / "disk", 8 * MIB) as disk:
+        folder, refusals = disk.folder / "journal", Refusals()
+        async with journalling(folder, refusals) as journal:
+            await journal.synced(journal.append(held(1)))
+            disk.fill()
+            for number in range(2, 9):
+                assert journal.rotate() == number
+                await journal.synced(journal.append(held(number)))
+                await journal.written(journal.append(piece(f"u{number}", bytes(MIB))))
+                assert len(refusals.names) == number - 1
+                disk.fill()
+            disk.make_room()
+            await journal.synced(journal.append(piece("v", bytes(MIB))))
+        assert entries_in(folder) == [*(held(n) for n in range(1, 9)), piece("v", bytes(MIB))]
+
+
 async def test_a_refused_update_may_begin_anew_when_there_is_room(tmp_path: Path) -> None:
     small, refusals = SmallDisk(MIB + 40), Refusals()
     async with journalling(tmp_path, refusals, small.disk) as journal:
@@ -295,7 +332,7 @@ async def test_a_sync_that_fails_ends_it_for_good(tmp_path: Path, code: int) -> 
         raise OSError(code, os.strerror(code))
 
     journal = Journal.open(tmp_path, Refusals())
-    journal._writer._disk = Disk(sync=sync)
+    journal._writer._segment._disk = Disk(sync=sync)
     running = asyncio.create_task(journal.run())
     waits = [journal.synced(journal.append(held(n))) for n in range(3)]
     failures = await asyncio.gather(*waits, running, return_exceptions=True)

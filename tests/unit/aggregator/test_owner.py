@@ -220,3 +220,22 @@ async def test_what_is_asked_of_an_owner_that_has_ended_is_unavailable() -> None
         pass
     with pytest.raises(Unavailable, match="shutting down"):
         await owner.read(lambda core: core)
+
+
+class Unwritable(Unjournalled):
+    """A journal that takes nothing, for a reason that nobody has thought of."""
+
+    def append(self, entry: journal_entries.Entry) -> int:
+        raise ValueError(f"{type(entry).__name__} cannot be written")
+
+
+async def test_whoever_waits_hears_of_it_when_the_owner_fails() -> None:
+    rule = Held()
+    rule.go.set()
+    async with owning(rule, journal=Unwritable()) as (owner, _, _):
+        first = asyncio.ensure_future(owner.handle(pushed("a")))
+        second = asyncio.ensure_future(owner.read(lambda core: core.newest.version))
+        async with asyncio.timeout(10):
+            for waiting in (first, second):
+                with pytest.raises(Unavailable):
+                    await waiting

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from hocket_aggregator.journal import Unjournalled
+from hocket_aggregator.journal.entries import Discarded, Entry
 from hocket_aggregator.staging import Staged, Staging
 from support.aggregating import header
 
@@ -138,3 +139,50 @@ async def test_a_stream_that_stalls_loses_its_place_in_time() -> None:
     assert place.num_bytes == 100
     with pytest.raises(Unavailable):
         await send(stalled, 1)
+
+
+class Remembered(Unjournalled):
+    """A journal that tells what was appended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[Entry] = []
+
+    def append(self, entry: Entry) -> int:
+        self.entries.append(entry)
+        return 0
+
+
+async def applied_twice() -> tuple[Staging, Remembered, Staged, Staged]:
+    """A body whose update is on its way through the rules on behalf of two streams."""
+    journal = Remembered()
+    place = Staging(250, keep_s=10.0, now=Time(), journal=journal)
+    first = place.open(header("a"), payload())
+    await send(first, 10)
+    await first.finish()
+    second = place.open(replace(header("a"), incarnation=Incarnation(2)), payload())
+    await second.finish()
+    assert (first.header.incarnation, second.header.incarnation) == (1, 2)
+    return place, journal, first, second
+
+
+async def test_a_body_stays_in_the_journal_while_any_stream_applies_it() -> None:
+    place, journal, first, second = await applied_twice()
+    first.give_up()  # as an older incarnation, for one
+    first.discard()
+    place.open(header("a", update_id=UpdateId("next")), payload())
+    assert place.received(header("a").update_id) == 100
+    second.give_up()
+    second.discard()
+    assert [e.update_id for e in journal.entries if isinstance(e, Discarded)] == ["a-from-1"]
+
+
+async def test_the_stream_that_came_last_cannot_discard_what_another_applies() -> None:
+    place, journal, first, second = await applied_twice()
+    second.give_up()
+    second.discard()
+    assert place.received(header("a").update_id) == 100
+    first.settle()
+    first.give_up()
+    assert place.num_bytes == 0
+    assert not any(isinstance(entry, Discarded) for entry in journal.entries)

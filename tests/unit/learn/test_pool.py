@@ -44,9 +44,17 @@ def test_no_more_memory_than_the_limit_waits_for_its_next_use() -> None:
     assert pool.free_bytes == 8 * BIG
 
 
-def test_other_sizes_and_small_vectors_are_no_concern_of_the_pool() -> None:
+def test_other_sizes_and_small_vectors_have_memory_of_their_own() -> None:
     pool = VectorPool()
     pool.take(BIG)
-    assert pool.take(BIG + 4).shape == (BIG + 4,)
+    assert pool.take(2 * BIG).shape == (2 * BIG,)
     assert pool.take(10).shape == (10,)
-    assert pool.free_bytes == 4 * BIG + 4 * (BIG + 4)
+    assert pool.free_bytes == 4 * BIG + 4 * 2 * BIG
+
+
+def test_bodies_of_about_a_size_share_memory_one_after_the_other() -> None:
+    """As compressed updates come: else each would leave behind what fits no other."""
+    pool = VectorPool()
+    for size in range(BIG + 1, BIG + 1000):
+        assert pool.take(size).shape == (size,)
+    assert 4 * BIG < pool.free_bytes < 2 * 4 * BIG

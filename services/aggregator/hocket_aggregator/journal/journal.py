@@ -101,6 +101,10 @@ class Journal:
             self._writer.want(ticket)
             await self._until_synced.until(ticket)
 
+    async def all_synced(self) -> None:
+        """Return once all that was appended is on disk. Raises StorageFailed or Unavailable."""
+        await self.synced(self._ticket)
+
     async def room(self) -> None:
         """Return once little enough waits to be written: a slow disk slows its callers down.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from pathlib import Path
@@ -15,6 +16,7 @@ from hocket_aggregator.journal.reader import file_of
 
 STEP_BYTES = 16 * 1024 * 1024  # allocated at a time
 RESERVE_BYTES = 1024 * 1024  # kept free beyond what is written, for records that are not refused
+_LESS_BYTES = 16 * 1024  # of the reserve, where there is no room for all of it
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CANNOT_ALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _BUFFERS_A_CALL = 512  # Linux takes 1024
@@ -47,8 +49,14 @@ class Segment:
         self._records = 0
 
     @classmethod
-    def create(cls, folder: Path, number: int, bytes_before: int, disk: Disk) -> Self:
-        """A new segment whose file, name and first bytes are on disk. Raises OSError."""
+    def create(
+        cls, folder: Path, number: int, bytes_before: int, disk: Disk, *, must_reserve: bool = True
+    ) -> Self:
+        """A new segment whose file, name and first bytes are on disk. Raises OSError.
+
+        One that need not reserve takes what there is of it: the segment before it has given back
+        its own, and a full disk will have room again.
+        """
         file = file_of(folder, number)
         mark = os.urandom(MARK_BYTES)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
@@ -57,7 +65,7 @@ class Segment:
             _, error = segment._write_all([Beginning(number, mark, bytes_before).encode()], 0)
             if error is not None:
                 raise error
-            segment.make_room(0)
+            segment._reserve(must=must_reserve)
             disk.sync(descriptor)
             _sync_folder(folder)
         except OSError:
@@ -91,11 +99,24 @@ class Segment:
         written, error = self._write_all(buffers, self.end)
         whole = list(takewhile(lambda end: end <= written, accumulate(d.num_bytes for d in drafts)))
         self.end += whole[-1] if whole else 0
+        # There may have been room for records, though not for the reserve beyond them.
+        self._allocated = max(self._allocated, self.end)
         self._records += len(whole)
         if error is not None:
             os.ftruncate(self.descriptor, self.end)
             self._allocated = self.end
         return len(whole), error
+
+    def sync(self, end: int) -> None:
+        """Have all up to `end` on disk, and not in memory: nobody reads it but after a crash.
+
+        A journal that fills the system's cache takes pages which it must first make room for; on
+        a virtual machine they may be new to the host, too, and cost ten times what they hold.
+        Raises OSError.
+        """
+        self._disk.sync(self.descriptor)
+        # From the start: what straddled the end before is only let go as a whole.
+        os.posix_fadvise(self.descriptor, 0, end, os.POSIX_FADV_DONTNEED)
 
     def finish(self) -> None:
         """Give back what was allocated and not used, sync and close. Raises OSError."""
@@ -104,6 +125,17 @@ class Segment:
             self._disk.sync(self.descriptor)
         finally:
             os.close(self.descriptor)
+
+    def _reserve(self, *, must: bool) -> None:
+        try:
+            self.make_room(0)
+        except OSError as error:
+            if must or error.errno not in NO_ROOM:
+                raise
+            for end in range(RESERVE_BYTES, self.end, -_LESS_BYTES):
+                with suppress(OSError):
+                    self._allocate(end)
+                    return
 
     def _allocate(self, end: int) -> None:
         try:

@@ -28,6 +28,9 @@ class Unjournalled:
     async def synced(self, ticket: int) -> None:
         """At once."""
 
+    async def all_synced(self) -> None:
+        """At once."""
+
     async def room(self) -> None:
         """There always is."""
 

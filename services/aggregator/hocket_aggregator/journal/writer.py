@@ -153,7 +153,9 @@ class Writer:
                     self._drain()
                     before = self._segment
                     before.finish()
-                    self._segment = Segment.create(self._folder, number, before.end, self._disk)
+                    self._segment = Segment.create(
+                        self._folder, number, before.end, self._disk, must_reserve=False
+                    )
                 case _End():
                     self._drain()
                     self._segment.finish()
@@ -275,10 +277,10 @@ class Writer:
                 if self._over:
                     return
                 written, num_bytes = self._written, self._unsynced_bytes
-                settled, descriptor = self._settled, self._segment.descriptor
+                settled, segment, end = self._settled, self._segment, self._segment.end
             if settled > self._settled_synced:
                 reach(Failpoint.BEFORE_JOURNAL_SYNC)
-            self._disk.sync(descriptor)
+            segment.sync(end)
             if settled > self._settled_synced:
                 reach(Failpoint.AFTER_JOURNAL_SYNC)
             with self._to_write:
