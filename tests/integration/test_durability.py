@@ -30,8 +30,9 @@ from hocket_aggregator.snapshots import Snapshot, Snapshots, Stored
 from hocket_aggregator.store import Store
 from support.aggregating import CNN, TASK, Running, fill, header, pulled, until
 
+from hocket.core.device import Caller
 from hocket.core.events import Pushed
-from hocket.core.ids import Incarnation, Version
+from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.ledger import Ledger
 from hocket.core.stop import Stop
 from hocket.core.submodel import SubmodelSpec
@@ -306,7 +307,8 @@ async def test_a_snapshot_between_two_pushes_of_one_batch_covers_the_first_only(
     """Else the journal would have the first applied a second time."""
     async with aggregating(tmp_path / "live") as running:
         owner, keeper = running.aggregator.owner, running.aggregator.keeper
-        await running.aggregator.records.flush()  # so that the snapshot waits for nothing
+        await running.aggregator.records.flush()
+        await until(lambda: not keeper._saving.locked())  # so that it waits for nothing
         delta = fill(running.manifest, 0.1)
         first, second = (Pushed(Update(header(*who), delta)) for who in (("a", 1), ("b", 2)))
         async with asyncio.TaskGroup() as group:  # all are in the owner's queue before it looks
@@ -483,3 +485,28 @@ async def test_replay_changes_nothing(tmp_path: Path) -> None:
 
 def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*"))
+
+
+async def test_bases_beyond_those_in_memory_are_mapped_and_train_as_well(tmp_path: Path) -> None:
+    async def run(where: Path, bases_in_memory: int) -> str:
+        limits = replace(support.aggregating.LIMITS, bases_in_memory=bases_in_memory)
+        async with aggregating(where, limits=limits, devices="abcdefgh") as running:
+            for n, name in enumerate("abc"):
+                who = Caller(DeviceId(name), Incarnation(1))
+                limit = running.manifest.dense_bytes
+                await running.client.pull(who, limit_bytes=limit, for_training=True)
+                await train_one(running, "defg"[n], n + 1)
+            files = sorted(file.name for file in (where / "bases").glob("*"))
+            assert files == ([] if bases_in_memory else ["1.f32", "2.f32", "3.f32"])
+            for n, name in enumerate("abc"):
+                await train_one(running, name, n + 1)
+            assert list((where / "bases").glob("*")) == []
+            return await running.digest()
+
+    assert await run(tmp_path / "memory", 8) == await run(tmp_path / "mapped", 0)
+
+
+async def train_one(running: Running, name: str, base: int) -> None:
+    delta = torch.randn(running.manifest.size, generator=torch.Generator().manual_seed(base))
+    outcome = await running.push(header(name, base), running.payload(delta * 0.01))
+    assert isinstance(outcome, Applied)

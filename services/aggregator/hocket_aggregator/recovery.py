@@ -12,12 +12,21 @@ from torch import Tensor
 
 from hocket.core.coordinator import Coordinator
 from hocket.core.ids import FIRST_VERSION, Version
+from hocket.core.ledger import Ledger
 from hocket.core.records import UpdateRecord, VersionRecord
 from hocket.core.strategy import Global
 from hocket.core.update import Applied, Dropped
 from hocket.core.versions import IN_MEMORY, Shelf
 from hocket.errors import CorruptState
-from hocket_aggregator.history import JOURNALLED, History, Lived, OpenBody
+from hocket_aggregator.digest import digest_of
+from hocket_aggregator.history import (
+    JOURNALLED,
+    History,
+    Lived,
+    OpenBody,
+    core_from,
+    snapshot_of,
+)
 from hocket_aggregator.journal.entries import Settled
 from hocket_aggregator.journal.reader import cut_torn_tail, read_entries, segments
 from hocket_aggregator.setup import Setup
@@ -62,8 +71,7 @@ async def recover(
     snapshot = await snapshots.newest()
     if snapshot is None:
         await _must_be_new(store, journal)
-        first = Global(setup.first)
-        return Recovered(Coordinator.begin(setup.rules, setup.strategy, first, setup.slots()))
+        return Recovered(core_from(setup, _beginning(setup), Ledger(), shelf, bases_in_memory))
     dense_bytes = setup.terms.manifest.dense_bytes
     ledger = await store.ledger(min(snapshot.bases, default=snapshot.newest.version))
     lost = Batch()
@@ -92,6 +100,14 @@ async def recover(
     )
     await _agree(store, history.core.newest.version, snapshot, journal)
     return recovered
+
+
+def _beginning(setup: Setup) -> Snapshot:
+    """Where a task begins."""
+    first = Global(setup.first)
+    core = Coordinator.begin(setup.rules, setup.strategy, first, setup.slots())
+    digest = digest_of(first.model)
+    return snapshot_of(core, digest, 0.0, segment=1, pieces_from=1, journalled=True)
 
 
 def _live(history: History, recovered: Recovered, dense_bytes: int) -> None:

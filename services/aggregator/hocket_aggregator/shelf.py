@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ class FileShelf:
             # Copy on write, so that torch gets a writable tensor and the file stays as it is.
             mapped = np.memmap(file, np.float32, mode="c")
         except OSError as error:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
             log.warning("base_not_shelved", version=version, cause=str(error))
             return model
         return torch.from_numpy(mapped)

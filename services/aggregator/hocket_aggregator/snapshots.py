@@ -97,8 +97,9 @@ class Snapshots:
     async def newest(self, *, set_aside: bool = True) -> Snapshot | None:
         """The newest sound snapshot; None where none was ever stored.
 
-        Damaged ones are logged and, unless told not to, set aside as `.damaged`. Raises CorruptState when none of
-        several is sound, and StartupError when they belong to another task, model or rule.
+        Damaged ones are logged and, unless told not to, set aside as `.damaged`. Raises
+        CorruptState when none of several is sound, and StartupError when they belong to another
+        task, model or rule.
         """
         async with self._writing:
             damaged: dict[str, CorruptState | NotFound] = {}
