@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import support.aggregating
 import torch
+from hocket_aggregator import keeper as keeper_module
 from hocket_aggregator.aggregator import Limits as ServiceLimits
 from hocket_aggregator.journal import Journal
 from hocket_aggregator.journal.entries import Settled
@@ -307,8 +308,6 @@ async def test_a_snapshot_between_two_pushes_of_one_batch_covers_the_first_only(
     """Else the journal would have the first applied a second time."""
     async with aggregating(tmp_path / "live") as running:
         owner, keeper = running.aggregator.owner, running.aggregator.keeper
-        await running.aggregator.records.flush()
-        await until(lambda: not keeper._saving.locked())  # so that it waits for nothing
         delta = fill(running.manifest, 0.1)
         first, second = (Pushed(Update(header(*who), delta)) for who in (("a", 1), ("b", 2)))
         async with asyncio.TaskGroup() as group:  # all are in the owner's queue before it looks
@@ -510,3 +509,17 @@ async def train_one(running: Running, name: str, base: int) -> None:
     delta = torch.randn(running.manifest.size, generator=torch.Generator().manual_seed(base))
     outcome = await running.push(header(name, base), running.payload(delta * 0.01))
     assert isinstance(outcome, Applied)
+
+
+async def test_a_journal_that_cannot_be_shortened_harms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(keeper_module, "drop_before", refuse)
+    async with aggregating(tmp_path) as running:
+        await train(running, 1)
+        await running.aggregator.keeper._save_from(running.aggregator.owner)
+        assert [stored.version for stored in await snapshots_of(running)] == [1, 2]
+        assert (await train(running, 1, first=1))[0].tau == 0

@@ -31,7 +31,9 @@ UNTIL_S = 60.0
 
 async def test_a_full_disk_refuses_pushes_and_takes_them_once_there_is_room(tmp_path: Path) -> None:
     book = Book()
-    with small_disk(tmp_path / "disk", 48 * MIB) as disk:
+    # Room for a start after it: the journal grows by two steps of 16 MiB here, and the next life
+    # allocates another before its first snapshot is taken.
+    with small_disk(tmp_path / "disk", 96 * MIB) as disk:
         async with (
             crash_fleet(
                 tmp_path, data_dir=disk.folder / "data", snapshots_kept="1", journal_kept_bytes="0"

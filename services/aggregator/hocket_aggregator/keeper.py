@@ -75,10 +75,15 @@ class Keeper:
 
     async def run(self, owner: Owner) -> None:
         """Save until cancelled. A snapshot that fails is tried again: the journal has it all."""
+        failed = False
         while True:
             try:
+                if failed:
+                    await self._recorded()  # each attempt begins a segment: none while this fails
                 await finished(self._save_from(owner))
+                failed = False
             except HocketError as error:
+                failed = True
                 log.warning("snapshot_failed", reason=error.reason, message=error.message)
                 await self._clock.sleep_until(self._clock.now() + AGAIN_S)
                 continue
@@ -97,7 +102,6 @@ class Keeper:
 
     async def _save_from(self, owner: Owner) -> None:
         async with self._saving:
-            await self._recorded()  # each attempt begins a segment: none while this cannot be
             take = self._taker()
 
             def work(core: Core, _: object) -> tuple[Snapshot, int] | None:
@@ -135,9 +139,13 @@ class Keeper:
         await self._snapshots.save(snapshot)
         self._saved = settled
         log.info("snapshot_saved", version=snapshot.newest.version, segment=snapshot.segment)
-        oldest = await asyncio.to_thread(oldest_within, self._folder, self._retention.journal_bytes)
-        first = await self._snapshots.prune(self._retention.kept, oldest)
-        await asyncio.to_thread(drop_before, self._folder, first)
+        try:
+            limit_bytes = self._retention.journal_bytes
+            oldest = await asyncio.to_thread(oldest_within, self._folder, limit_bytes)
+            first = await self._snapshots.prune(self._retention.kept, oldest)
+            await asyncio.to_thread(drop_before, self._folder, first)
+        except OSError as error:  # more stays than needs to; the next snapshot tries again
+            log.warning("journal_not_shortened", folder=str(self._folder), cause=str(error))
 
     async def _pause(self) -> None:
         """Until `every_s` have passed, or a snapshot is due for another reason."""
