@@ -74,19 +74,19 @@ class Intake:
         """
         try:
             answered = await self._admit(header, main_codec(payload))
-            if answered is not None:
-                return answered
-            self._check(header, payload)
-            staged = self._staging.open(header, payload)
-            try:
-                await self._owner.handle(PushStarted(header))
-            except BaseException:
-                staged.leave()  # else nobody could take its room
-                raise
         except HocketError as error:
             self._refused(header, error)
             raise
-        return staged
+        if answered is not None:
+            return answered
+        try:
+            self._check(header, payload)
+            return self._staging.open(header, payload)
+        except HocketError as error:
+            if isinstance(error, PASSING):
+                self._owner.post(PushBroken(header))
+            self._refused(header, error)
+            raise
 
     async def finish(self, staged: Staged) -> Outcome:
         """Decode the whole body and have it applied. Raises what makes it unusable.
@@ -150,7 +150,10 @@ class Intake:
         self._owner.post(Refused(header))
 
     async def _admit(self, header: UpdateHeader, codec: str) -> Outcome | None:
-        """The answer to an update that needs no body: it was settled, or would be dropped."""
+        """The answer to an update that needs no body: it was settled, or would be dropped.
+
+        None for any other, which has begun then: one turn, since each may wait for a server step.
+        """
         # Whatever the body of such an update holds, spare the device the transfer.
         empty: Update[Tensor] = Update(header, torch.empty(0), codec=codec)
 
@@ -162,7 +165,10 @@ class Intake:
             if core.settled(header) is not None:
                 return take_in(core, take)
             core.check(header)
-            return core.doomed(header) is not None
+            doomed = core.doomed(header) is not None
+            if not doomed:
+                take(PushStarted(header))
+            return doomed
 
         try:
             found = await self._admitted(header, look)

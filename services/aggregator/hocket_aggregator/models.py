@@ -14,8 +14,8 @@ from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, Tensor
 from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
 from hocket.errors import NotFinite
-from hocket.learn.codecs.payload import decode
-from hocket.learn.pool import POOL
+from hocket.learn.codecs.payload import decode_delta
+from hocket.learn.sparse import dense
 from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.plan import IndexPlan, plan_of
 from hocket.rpc.chunks import checksum
@@ -68,14 +68,17 @@ class Sliceable:
         Raises NotFinite, CorruptPayload, PayloadTooLarge, ShapeMismatch or InvalidUpdate.
         """
         manifest = plan.sliced_manifest
-        decoded = decode(payload, manifest, POOL.take(manifest.size), share=True)
+        decoded = decode_delta(payload, manifest)
         if not math.isfinite(decoded.square):
             # Finite, yet so large that the model would overflow before long.
             raise NotFinite(
                 "the update's squared norm overflows float32; lower the learning rate or clip, "
                 "and train again"
             )
-        delta, held = plan.scatter(decoded.values)
+        if plan.is_full:
+            delta, held = decoded.delta, None
+        else:
+            delta, held = plan.scatter(dense(decoded.delta))
         wire_bytes = payload.header.wire_bytes
         codec = main_codec(payload.header)
         return Update(header, delta, held, wire_bytes, codec, decoded.square)

@@ -42,6 +42,8 @@ class UpdateHeader:
 class Update(Generic[P]):
     """An update with its values: `delta` = trained model minus base, laid out as the manifest.
 
+    A tensor may be sparse where a codec sent few values.
+
     Entries that `spec` leaves out hold 0 in `delta`; `held` is 1 where an entry was trained and
     0 where it was left out, or None when all were trained.
     """

@@ -39,11 +39,8 @@ class Codec(Protocol):
         """
         ...
 
-    def decode_into(self, data: memoryview, out: Tensor) -> Tensor | None:
+    def decode_into(self, data: memoryview, out: Tensor) -> None:
         """Read `data` into `out` (n, float32, contiguous): every value of it is overwritten.
-
-        Returns the places of the values that can be other than 0 (k, int64, ascending), or None
-        where all can.
 
         Takes memory for O(n + len(data)) bytes at most, whatever the bytes claim. After an error
         the values of `out` mean nothing.

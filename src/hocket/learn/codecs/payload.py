@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +18,10 @@ from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, Tensor
 from hocket.errors import (
     CorruptPayload,
     InvalidUpdate,
-    NotFinite,
     PayloadTooLarge,
     ShapeMismatch,
 )
-from hocket.learn.codecs import Codec, Raw, codec_for
+from hocket.learn.codecs import Codec, Raw, TopK, codec_for
 from hocket.learn.codecs.codec import require_finite
 from hocket.learn.codecs.packing import (
     octets,
@@ -29,12 +30,17 @@ from hocket.learn.codecs.packing import (
     unpack,
 )
 from hocket.learn.inner import inner
+from hocket.learn.pool import POOL
+from hocket.learn.sparse import sparse_vector
 
 SMALL_TENSOR = 1024
 """Tensors of fewer values (biases, norms, running statistics) always travel raw: they hold little,
 and what they hold is felt by every example."""
 
-RAW = Raw()
+SPARSE_BELOW = 4
+"""Values for each byte sent, from which on a tensor is better kept sparse: 5 % of its values."""
+
+RAW, TOPK = Raw(), TopK()
 
 
 def encode_payload(
@@ -110,24 +116,16 @@ def check_header(header: PayloadHeader, manifest: Manifest) -> None:
 class Decoded:
     """A delta, and its square, which costs little while the values are at hand."""
 
-    values: Tensor  # (n, float32), finite
-    square: float  # <values, values>; not finite where that overflows float32
+    delta: Tensor  # (n, float32), finite; dense or sparse, see `hocket.learn.sparse`
+    square: float  # <delta, delta>; not finite where that overflows float32
 
 
 def decode_payload(payload: Payload, manifest: Manifest, out: Tensor | None = None) -> Tensor:
-    """The values of `decode`, which share no memory with the body."""
-    return decode(payload, manifest, out).values
-
-
-def decode(
-    payload: Payload, manifest: Manifest, out: Tensor | None = None, *, share: bool = False
-) -> Decoded:
     """Decode into one vector laid out as `manifest` (n, float32).
 
     It is `out` where that is given: a vector to overwrite, which saves the system from finding
     fresh pages (for 44 MB that takes longer than all the rest). After an error its values mean
-    nothing. Else a new vector. The body is only read, and nothing returned shares its memory,
-    unless `share` allows it: then a body of plain values becomes the vector, and must not change.
+    nothing. Else a new vector. The body is only read, and nothing returned shares its memory.
 
     Raises:
         ShapeMismatch, PayloadTooLarge, InvalidUpdate: as `check_header`, which is called first;
@@ -135,36 +133,70 @@ def decode(
         CorruptPayload: a length, the checksum or an encoding does not add up.
         NotFinite: the payload holds NaN or infinite values; the message names the tensor.
     """
+    body = _unpacked(payload, manifest)
+    if out is None:
+        out = torch.empty(manifest.size)
+    _require_fit(out, manifest)
+    for sent, offset, data in _pieces(payload.header, manifest, body):
+        with _naming(sent.name):
+            codec_for(sent.codec).decode_into(data, out[offset : offset + sent.size])
+    return out
+
+
+def decode_delta(payload: Payload, manifest: Manifest) -> Decoded:
+    """As `decode_payload`, in the form that costs least; the body must not change any more.
+
+    A body of plain values becomes the delta itself, and top-k's few values stay few.
+    """
+    header, body = payload.header, _unpacked(payload, manifest)
+    if _is_vector(body, header):
+        return _shared(body, manifest)
+    if _is_sparse(header):
+        return _sparse(header, body, manifest)
+    delta = decode_payload(payload, manifest, POOL.take(manifest.size))
+    return Decoded(delta, inner(delta, delta))
+
+
+def _unpacked(payload: Payload, manifest: Manifest) -> memoryview:
     check_header(payload.header, manifest)
     wire = octets(payload.body)
     _check_body(wire, payload.header)
     packed = payload.header.packing is Packing.ZSTD
-    body = unpack(wire, payload.header.unpacked_bytes) if packed else wire
-    if share and _is_vector(body, payload.header):
-        return _shared(body, manifest)
-    if out is None:
-        out = torch.empty(manifest.size)
-    _require_fit(out, manifest)
-    at, sparse = 0, _is_sparse(payload.header)
-    places: list[Tensor] = []
-    for sent, offset in zip(payload.header.tensors, manifest.offsets, strict=True):
-        data = body[at : at + sent.encoded_bytes]
+    return unpack(wire, payload.header.unpacked_bytes) if packed else wire
+
+
+def _pieces(
+    header: PayloadHeader, manifest: Manifest, body: memoryview
+) -> Iterator[tuple[TensorHeader, int, memoryview]]:
+    """Each tensor, its offset in the vector, and its bytes."""
+    at = 0
+    for sent, offset in zip(header.tensors, manifest.offsets, strict=True):
+        yield sent, offset, body[at : at + sent.encoded_bytes]
         at += sent.encoded_bytes
-        try:
-            found = codec_for(sent.codec).decode_into(data, out[offset : offset + sent.size])
-        except InvalidUpdate as error:
-            raise _named(error, sent.name) from error
-        if sparse:
-            places.append((torch.arange(sent.size) if found is None else found) + offset)
-    kept = out[torch.cat(places)] if sparse else out  # what a sparse codec left out is 0
-    return Decoded(out, inner(kept, kept))
 
 
 def _is_sparse(header: PayloadHeader) -> bool:
-    """Whether every tensor of some size leaves most of its values out."""
-    return all(
-        tensor.codec is CodecId.TOPK or tensor.size < SMALL_TENSOR for tensor in header.tensors
+    """Whether every tensor of some size leaves most of its values out, as the lengths tell."""
+    return len(header.tensors) > 0 and all(
+        tensor.size < SMALL_TENSOR
+        or (tensor.codec is CodecId.TOPK and tensor.encoded_bytes * SPARSE_BELOW <= tensor.size)
+        for tensor in header.tensors
     )
+
+
+def _sparse(header: PayloadHeader, body: memoryview, manifest: Manifest) -> Decoded:
+    places, values = [], []
+    for sent, offset, data in _pieces(header, manifest, body):
+        with _naming(sent.name):
+            if sent.codec is CodecId.TOPK:
+                at, some = TOPK.decode(data, sent.size)
+            else:
+                at, some = torch.arange(sent.size), torch.empty(sent.size)
+                codec_for(sent.codec).decode_into(data, some)
+        places.append(at + offset)
+        values.append(some)
+    kept = torch.cat(values)
+    return Decoded(sparse_vector(torch.cat(places), kept, manifest.size), inner(kept, kept))
 
 
 def _is_vector(body: memoryview, header: PayloadHeader) -> bool:
@@ -178,10 +210,8 @@ def _shared(body: memoryview, manifest: Manifest) -> Decoded:
     square = inner(values, values)
     if not math.isfinite(square):
         for spec, offset in zip(manifest.tensors, manifest.offsets, strict=True):
-            try:
+            with _naming(spec.name):
                 require_finite(values[offset : offset + spec.size])
-            except NotFinite as error:
-                raise _named(error, spec.name) from error
     return Decoded(values, square)
 
 
@@ -219,6 +249,15 @@ def _require_fit(vector: Tensor, manifest: Manifest) -> None:
             f"a vector of shape {tuple(vector.shape)} and {vector.dtype} does not fit a model of "
             f"{manifest.size} float32 values"
         )
+
+
+@contextmanager
+def _naming(tensor: str) -> Iterator[None]:
+    """Errors within say which tensor they are about."""
+    try:
+        yield
+    except InvalidUpdate as error:
+        raise _named(error, tensor) from error
 
 
 def _named(error: InvalidUpdate, tensor: str) -> InvalidUpdate:

@@ -53,22 +53,28 @@ class TopK:
         kept = largest(array, self.count(len(array)))
         return COUNT.pack(len(kept)) + encode_indices(kept) + array[kept].astype("<f4").tobytes()
 
-    def decode_into(self, data: memoryview, out: Tensor) -> Tensor:
+    def decode_into(self, data: memoryview, out: Tensor) -> None:
         """Zero `out` and put the values in their places."""
+        places, values = self.decode(data, len(out))
+        out.zero_().scatter_(0, places, values)
+
+    def decode(self, data: memoryview, size: int) -> tuple[Tensor, Tensor]:
+        """The places (k, int64, ascending) and the values (k, float32) that were sent.
+
+        Raises CorruptPayload and NotFinite, as `decode_into` does.
+        """
         if len(data) < COUNT.size:
             raise CorruptPayload(f"{len(data)} bytes are too few to hold a count")
         (count,) = COUNT.unpack_from(data)
-        if count > len(out):
-            raise CorruptPayload(f"{count} values were sent for a tensor of {len(out)}")
+        if count > size:
+            raise CorruptPayload(f"{count} values were sent for a tensor of {size}")
         values_at = len(data) - BYTES_PER_VALUE * count
         if values_at < COUNT.size:
             raise CorruptPayload(f"{len(data)} bytes are too few for {count} values")
-        indices = decode_indices(data[COUNT.size : values_at], count, len(out))
+        indices = decode_indices(data[COUNT.size : values_at], count, size)
         values = torch.from_numpy(np.frombuffer(data[values_at:], "<f4").astype(np.float32))
         require_finite(values)
-        places = torch.from_numpy(indices)
-        out.zero_().scatter_(0, places, values)
-        return places
+        return torch.from_numpy(indices), values
 
     def encoded_bytes_limit(self, size: int) -> int:
         """All values sent: a byte for each gap, which is then 0. Fewer values take fewer bytes."""

@@ -19,6 +19,7 @@ from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.inner import inner
+from hocket.learn.sparse import dense, inner_of
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
 from hocket.learn.strategies.mixing import mix_and_measure
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor
@@ -49,11 +50,12 @@ class Contribution:
         better. (A public replication drops this minus sign and so ascends.) Normalised it is
         minus the cosine between delta and D.
         """
-        product = inner(progress, self.moved)
+        product = inner_of(progress, self.moved)
         if normalise:
             square = update.square
             if square is None:
-                square = inner(update.delta, update.delta)
+                delta = dense(update.delta)
+                square = inner(delta, delta)
             scale = math.sqrt(square) * math.sqrt(self.moved_square)
             cosine = product / scale if scale > 0 else 0.0
             return -max(min(cosine, 1.0), -1.0)  # a sketch may overshoot; NaN stays NaN
@@ -166,7 +168,7 @@ class FedASMU:
 
     def _kept_of(self, vector: Tensor) -> Tensor:
         """What is remembered of a model-sized vector, for inner products to come."""
-        return vector if self.memory == "exact" else sketch(vector, self.sketch_size)
+        return vector if self.memory == "exact" else sketch(dense(vector), self.sketch_size)
 
     def _controls(self, known: DeviceMemory | None, update: Update[Tensor]) -> Controls:
         """The device's controls after learning from its last contribution, if it may."""

@@ -20,6 +20,7 @@ from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, Update
 from hocket.errors import InvalidUpdate
 from hocket.learn.pool import POOL
+from hocket.learn.sparse import accumulate
 from hocket.learn.strategies.recalled import (
     check_names,
     foreign,
@@ -138,7 +139,7 @@ class FedAvg:
 
 def _add(memory: Round, update: Update[Tensor]) -> None:
     examples = update.header.num_examples
-    memory.total.add_(update.delta, alpha=examples)
+    accumulate(memory.total, update.delta, examples)
     memory.examples += examples
     memory.devices.add(update.header.device_id)
     if update.held is None:

@@ -17,6 +17,7 @@ from hocket.core.ranges import at_least_one, positive
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Update
 from hocket.learn.pool import POOL
+from hocket.learn.sparse import accumulate
 from hocket.learn.strategies.recalled import check_names, tensor, whole_number
 
 
@@ -58,7 +59,7 @@ class FedBuff:
         """Add the update to the buffer (in place); the K-th turns the buffer into a version."""
         tau = now.version - update.header.base_version
         discount = (1 + tau) ** -0.5
-        memory.total.add_(update.delta, alpha=discount)
+        accumulate(memory.total, update.delta, discount)
         memory.fill += 1
         version, weight = Version(now.version + 1), self.server_lr * discount / self.goal
         if memory.fill < self.goal:

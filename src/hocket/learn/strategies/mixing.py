@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -17,8 +16,11 @@ from torch import Tensor
 from hocket.core.update import Update
 from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
+from hocket.learn.sparse import add_block, blocks_of
 
 _BLOCK = 1 << 18  # values: a few such blocks stay in a processor's cache
+
+_Block = tuple[Tensor, Tensor, Tensor | tuple[Tensor, Tensor], Tensor | None, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +56,20 @@ def mix_and_measure(model: Tensor, base: Tensor, update: Update[Tensor], alpha: 
 
 
 def _displace(
-    model: Tensor, base: Tensor, delta: Tensor, held: Tensor | None, out: Tensor
+    model: Tensor,
+    base: Tensor,
+    delta: Tensor | tuple[Tensor, Tensor],
+    held: Tensor | None,
+    out: Tensor,
 ) -> Tensor:
     """Exactly `delta` when `base` equals `model`: the difference comes first."""
-    torch.sub(base, model, out=out).add_(delta)
+    add_block(torch.sub(base, model, out=out), delta)
     return out if held is None else out.mul_(held)
 
 
-def _blocks(
-    model: Tensor, base: Tensor, update: Update[Tensor], after: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]]:
+def _blocks(model: Tensor, base: Tensor, update: Update[Tensor], after: Tensor) -> Iterator[_Block]:
     """Blocks that stay in a core's cache from the first operation to the last: one pass in all."""
-    vectors = (model, base, update.delta, after)
+    models, bases, outs = (torch.split(vector, _BLOCK) for vector in (model, base, after))
     held = update.held
-    holds = repeat(None) if held is None else torch.split(held, _BLOCK)
-    split = zip(*(torch.split(vector, _BLOCK) for vector in vectors), strict=True)
-    for (m, b, d, out), h in zip(split, holds, strict=False):
-        yield m, b, d, h, out
+    holds = [None] * len(models) if held is None else torch.split(held, _BLOCK)
+    return zip(models, bases, blocks_of(update.delta, _BLOCK), holds, outs, strict=True)
