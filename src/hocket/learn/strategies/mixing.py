@@ -7,8 +7,10 @@ a journal must give the same bits, whether a base is still in memory or was read
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +22,9 @@ from hocket.learn.sparse import add_block, blocks_of
 
 _BLOCK = 1 << 18  # values: a few such blocks stay in a processor's cache
 
+_WORTH_HELP = 8  # blocks
+_HELPER = ThreadPoolExecutor(1, thread_name_prefix="mixing")
+T = TypeVar("T")
 _Block = tuple[Tensor, Tensor, Tensor | tuple[Tensor, Tensor], Tensor | None, Tensor]
 
 
@@ -45,14 +50,27 @@ def mix(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float) -> Te
 def mix_and_measure(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float) -> Mixed:
     """As `mix`, and what the update would have moved the model by with alpha = 1."""
     after, moved = POOL.take(len(model)), POOL.take(len(model))
-    squares = []
-    for (m, b, d, held, out), place in zip(
-        _blocks(model, base, update, after), torch.split(moved, _BLOCK), strict=True
-    ):
-        _displace(m, b, d, held, place)
-        torch.add(m, place, alpha=alpha, out=out)
-        squares.append(inner(place, place))
-    return Mixed(after, moved, math.fsum(squares))
+
+    def work(blocks: Sequence[tuple[_Block, Tensor]]) -> list[float]:
+        squares = []
+        for (m, b, d, held, out), place in blocks:
+            _displace(m, b, d, held, place)
+            torch.add(m, place, alpha=alpha, out=out)
+            squares.append(inner(place, place))
+        return squares
+
+    places = torch.split(moved, _BLOCK)
+    blocks = list(zip(_blocks(model, base, update, after), places, strict=True))
+    return Mixed(after, moved, math.fsum(_by_two(work, blocks)))
+
+
+def _by_two(work: Callable[[Sequence[T]], list[float]], blocks: Sequence[T]) -> list[float]:
+    """Have a helper do half of many blocks; the results in order."""
+    if len(blocks) < _WORTH_HELP:
+        return work(blocks)
+    half = len(blocks) // 2
+    rest = _HELPER.submit(work, blocks[half:])
+    return work(blocks[:half]) + rest.result()
 
 
 def _displace(
