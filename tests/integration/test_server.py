@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from support.serving import serving
 
-from hocket.errors import StartupError
+from hocket.errors import HocketError, StartupError, StorageFailed, Unavailable
 from hocket.rpc.channel import open_channel
 from hocket.rpc.probe import main, probe
 from hocket.rpc.server import (
@@ -193,6 +193,24 @@ async def test_a_crash_in_the_background_ends_the_server_with_its_exception() ->
     with socket.socket() as free:  # nobody listens there any more
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", port))
+
+
+async def test_of_two_failures_at_once_the_first_is_told() -> None:
+    together = asyncio.Event()
+
+    async def fail(error: HocketError) -> None:
+        await together.wait()
+        raise error
+
+    server = build_server()
+    bind(server, "127.0.0.1:0")
+    with pytest.raises(StorageFailed, match="the disk is gone"):
+        await serve(
+            server,
+            fail(StorageFailed("the disk is gone")),
+            fail(Unavailable("shutting down")),
+            on_ready=together.set,
+        )
 
 
 async def test_a_background_task_may_end_before_the_server() -> None:

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from hocket.errors import StartupError
+from hocket.errors import HocketError, StartupError
 from hocket.rpc.channel import SERVER_OPTIONS
 from hocket.rpc.interceptor import StatusInterceptor
 from hocket.v1 import aggregator_pb2_grpc, registry_pb2_grpc
@@ -131,8 +131,9 @@ async def serve(
             for task in tasks:
                 task.cancel()
     except BaseExceptionGroup as crashes:
-        if len(crashes.exceptions) == 1:
-            raise crashes.exceptions[0] from None
+        known = [crash for crash in crashes.exceptions if isinstance(crash, HocketError)]
+        if len(crashes.exceptions) == 1 or len(known) == len(crashes.exceptions):
+            raise crashes.exceptions[0] from None  # what failed first; the rest came of it
         raise
 
 
