@@ -23,6 +23,7 @@ from hypothesis import given
 from support import words
 from support.codecs import encoded, manifest_of, raw_payload, resealed, seeded
 from support.fuzzing import FIXED, INPUTS, accepts, disturbed, samples, scripts, tampered, typed
+from support.wire_words import WORDS
 
 from hocket.core.payload import CodecId, Packing, PayloadHeader, TensorHeader
 from hocket.errors import (
@@ -210,44 +211,12 @@ def test_pushes_are_read_as_protobuf_reads_them() -> None:
     assert chunks_read > INPUTS // 10
 
 
-MESSAGES: dict[str, tuple[Any, Callable[..., Message], Callable[..., Any]]] = {
-    "manifest": (words.manifests, convert.manifest_to_pb, convert.manifest_from_pb),
-    "spec": (words.specs, convert.spec_to_pb, convert.spec_from_pb),
-    "payload": (
-        words.payload_headers,
-        convert.payload_header_to_pb,
-        convert.payload_header_from_pb,
-    ),
-    "capability": (words.capabilities, convert.capability_to_pb, convert.capability_from_pb),
-    "link": (words.links, convert.link_to_pb, convert.link_from_pb),
-    "caller": (words.callers, convert.caller_to_pb, convert.caller_from_pb),
-    "device": (words.devices, convert.device_to_pb, convert.device_from_pb),
-    "filter": (words.device_filters, convert.device_filter_to_pb, convert.device_filter_from_pb),
-    "terms": (words.task_terms, convert.task_terms_to_pb, convert.task_terms_from_pb),
-    "event": (words.events, convert.event_to_pb, convert.event_from_pb),
-    "outcome": (words.outcomes, convert.outcome_to_pb, convert.outcome_from_pb),
-    "report": (words.reports, convert.refresh_report_to_pb, convert.refresh_report_from_pb),
-    "version": (
-        words.version_records,
-        convert.version_record_to_pb,
-        convert.version_record_from_pb,
-    ),
-    "update": (words.update_records, convert.update_record_to_pb, convert.update_record_from_pb),
-    "member": (
-        words.device_statuses,
-        convert.device_status_to_pb,
-        convert.device_status_from_pb,
-    ),
-    "status": (words.statuses, convert.status_to_pb, convert.status_from_pb),
-}
-
-
 def message_samples() -> dict[
     str, tuple[list[Message], Callable[..., Message], Callable[..., Any]]
 ]:
     found = {
         name: ([to_pb(word) for word in samples(strategy)], to_pb, from_pb)
-        for name, (strategy, to_pb, from_pb) in MESSAGES.items()
+        for name, (strategy, to_pb, from_pb) in WORDS.items()
     }
     headers, payloads = samples(words.update_headers), samples(words.payload_headers)
     specs = samples(words.specs)
