@@ -11,7 +11,7 @@ import pytest
 from hocket_aggregator.setup import set_up
 
 from hocket.cli.bench.cases import CASES, NAMES, Coding, Rule, Wishes, chosen
-from hocket.cli.bench.task_file import built_bytes, hidden_for, parameters, task_text
+from hocket.cli.bench.task_file import hidden_for, parameters, task_text
 from hocket.core.manifest import Manifest, TensorSpec
 from hocket.core.payload import CodecId, Packing
 from hocket.errors import InvalidRequest
@@ -60,7 +60,7 @@ def test_the_task_never_ends_and_forgets_no_base(
     path = tmp_path / "task.toml"
     path.write_text(task_text(case))
     setup = set_up(load_task(path))
-    assert setup.terms.manifest.dense_bytes == built_bytes(case)
+    assert setup.terms.manifest.dense_bytes == 4 * parameters(hidden_for(case.model_values))
     rules = setup.rules
     assert (rules.stop.versions, rules.stop.accuracy, rules.stop.wall_s) == (None, None, None)
     assert min(rules.evaluate_every, rules.staleness_limit, rules.train_timeout_s) > 10**8

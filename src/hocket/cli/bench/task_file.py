@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hocket.cli.bench.cases import BYTES_PER_VALUE, Case, Coding, Rule
+from hocket.cli.bench.cases import Case, Coding, Rule
 
 INPUTS, CLASSES = 64, 10  # scikit-learn's digits, which come with Hocket
 NEVER = 1_000_000_000  # versions, or seconds
@@ -68,8 +68,3 @@ def parameters(hidden: tuple[int, int]) -> int:
     """Values of the perceptron with these hidden layers."""
     first, second = hidden
     return (INPUTS + 1) * first + (first + 1) * second + (second + 1) * CLASSES
-
-
-def built_bytes(case: Case) -> int:
-    """Bytes of the model that the case really trains."""
-    return parameters(hidden_for(case.model_values)) * BYTES_PER_VALUE

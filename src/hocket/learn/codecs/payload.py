@@ -137,10 +137,7 @@ def decode_payload(payload: Payload, manifest: Manifest, out: Tensor | None = No
     if out is None:
         out = torch.empty(manifest.size)
     _require_fit(out, manifest)
-    for sent, offset, data in _pieces(payload.header, manifest, body):
-        with _naming(sent.name):
-            codec_for(sent.codec).decode_into(data, out[offset : offset + sent.size])
-    return out
+    return _dense(payload.header, body, manifest, out)
 
 
 def decode_delta(payload: Payload, manifest: Manifest) -> Decoded:
@@ -153,8 +150,15 @@ def decode_delta(payload: Payload, manifest: Manifest) -> Decoded:
         return _shared(body, manifest)
     if _is_sparse(header):
         return _sparse(header, body, manifest)
-    delta = decode_payload(payload, manifest, POOL.take(manifest.size))
+    delta = _dense(header, body, manifest, POOL.take(manifest.size))
     return Decoded(delta, inner(delta, delta))
+
+
+def _dense(header: PayloadHeader, body: memoryview, manifest: Manifest, out: Tensor) -> Tensor:
+    for sent, offset, data in _pieces(header, manifest, body):
+        with _naming(sent.name):
+            codec_for(sent.codec).decode_into(data, out[offset : offset + sent.size])
+    return out
 
 
 def _unpacked(payload: Payload, manifest: Manifest) -> memoryview:
