@@ -7,24 +7,20 @@ a journal must give the same bits, whether a base is still in memory or was read
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from hocket.core.update import Update
+from hocket.learn.hands import LONG, by_two
 from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
 from hocket.learn.sparse import add_block, blocks_of
 
 _BLOCK = 1 << 18  # values: a few such blocks stay in a processor's cache
 
-_WORTH_HELP = 8  # blocks
-_HELPER = ThreadPoolExecutor(1, thread_name_prefix="mixing")
-T = TypeVar("T")
 _Block = tuple[Tensor, Tensor, Tensor | tuple[Tensor, Tensor], Tensor | None, Tensor]
 
 
@@ -61,16 +57,8 @@ def mix_and_measure(model: Tensor, base: Tensor, update: Update[Tensor], alpha: 
 
     places = torch.split(moved, _BLOCK)
     blocks = list(zip(_blocks(model, base, update, after), places, strict=True))
-    return Mixed(after, moved, math.fsum(_by_two(work, blocks)))
-
-
-def _by_two(work: Callable[[Sequence[T]], list[float]], blocks: Sequence[T]) -> list[float]:
-    """Have a helper do half of many blocks; the results in order."""
-    if len(blocks) < _WORTH_HELP:
-        return work(blocks)
-    half = len(blocks) // 2
-    rest = _HELPER.submit(work, blocks[half:])
-    return work(blocks[:half]) + rest.result()
+    squares = by_two(work, blocks) if len(model) >= LONG else work(blocks)
+    return Mixed(after, moved, math.fsum(squares))
 
 
 def _displace(
