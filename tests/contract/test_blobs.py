@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hocket_aggregator.blobs import Blobs, open_blobs
+from hocket_aggregator.snapshots.blobs import Blobs, open_blobs
 from support.s3 import Bucket, s3_server
 
 from hocket.errors import NotFound, StartupError, StorageFailed, StorageFull

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hocket_aggregator import queries
-from hocket_aggregator.store import Batch, Identity, Store
+from hocket_aggregator.metadata import queries
+from hocket_aggregator.metadata.store import Batch, Identity, Store
 from support.databases import KINDS, database_of
 
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from hocket_aggregator.reader import read_status
+from hocket_aggregator.recovery.reader import read_status
 from support.process import logged, python, running
 
 from hocket.rpc.aggregator_client import AggregatorClient

@@ -11,14 +11,14 @@ import pytest
 import torch
 from hocket_aggregator.aggregator import Limits
 from hocket_aggregator.digest import digest_of
-from hocket_aggregator.keeper import Retention
-from hocket_aggregator.reader import (
+from hocket_aggregator.recovery.reader import (
     read_lineage,
     read_model,
     read_status,
     read_versions,
     snapshot_versions,
 )
+from hocket_aggregator.snapshots.keeper import Retention
 from safetensors.torch import load_file
 from structlog.testing import capture_logs
 from support.aggregating import CNN, aggregating, fill, header, pulled
@@ -180,7 +180,7 @@ def test_a_reader_of_an_empty_folder_says_so(tmp_path: Path) -> None:
 
 
 def test_reading_does_not_import_torch() -> None:
-    code = "import sys, hocket_aggregator.reader; sys.exit('torch' in sys.modules)"
+    code = "import sys, hocket_aggregator.recovery.reader; sys.exit('torch' in sys.modules)"
     path = [str(Path(entry)) for entry in sys.path if entry]
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=False

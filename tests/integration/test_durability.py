@@ -18,17 +18,17 @@ from typing import Any
 import pytest
 import support.aggregating
 import torch
-from hocket_aggregator import keeper as keeper_module
 from hocket_aggregator.aggregator import Limits as ServiceLimits
 from hocket_aggregator.journal import Journal
 from hocket_aggregator.journal.entries import Settled
 from hocket_aggregator.journal.frame import BEGINNING_BYTES
 from hocket_aggregator.journal.reader import read_entries, segments
 from hocket_aggregator.journal.segment import Disk
-from hocket_aggregator.keeper import Retention
-from hocket_aggregator.replay import replay
-from hocket_aggregator.snapshots import Snapshot, Snapshots, Stored
-from hocket_aggregator.store import Store
+from hocket_aggregator.metadata.store import Store
+from hocket_aggregator.recovery.replay import replay
+from hocket_aggregator.snapshots import keeper as keeper_module
+from hocket_aggregator.snapshots.keeper import Retention
+from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots, Stored
 from support.aggregating import CNN, TASK, Running, fill, header, pulled, until
 
 from hocket.core.device import Caller

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from hocket_aggregator.aggregator import Aggregator, Limits, Surroundings, open_aggregator
-from hocket_aggregator.keeper import Retention
 from hocket_aggregator.roster import Registry
 from hocket_aggregator.setup import Setup, set_up
+from hocket_aggregator.snapshots.keeper import Retention
 from support.clock import ManualClock
 from support.scalar import device
 from support.serving import serving

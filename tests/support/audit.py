@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from hocket_aggregator.digest import digest_of
-from hocket_aggregator.replay import replay
+from hocket_aggregator.recovery.replay import replay
 from support.book import Book
 from support.crash_fleet import CrashFleet
 

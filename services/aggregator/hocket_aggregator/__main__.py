@@ -16,7 +16,7 @@ from hocket.hosting.command import run_command
 from hocket.hosting.ready import remove_ready, write_ready
 from hocket.hosting.settings import help_text, read_settings
 from hocket.obs import logging
-from hocket_aggregator.origin import Origin
+from hocket_aggregator.recovery.origin import Origin
 from hocket_aggregator.settings import DATA_ROOTS, Settings, data_roots
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ async def run(settings: Settings, setup: Setup) -> None:
         Surroundings,
         open_aggregator,
     )
-    from hocket_aggregator.keeper import Retention  # noqa: PLC0415 -- as in set_up_task
+    from hocket_aggregator.snapshots.keeper import Retention  # noqa: PLC0415 -- as in set_up_task
 
     limits = Limits(
         settings.staged_bytes_limit or setup.task.limits.staged_bytes,

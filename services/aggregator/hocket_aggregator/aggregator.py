@@ -17,24 +17,24 @@ from hocket.core.ids import FIRST_VERSION, DeviceId, UpdateId, Version
 from hocket.core.records import DeviceStatus, Status, VersionRecord
 from hocket.core.versions import IN_MEMORY
 from hocket.errors import HocketError, StartupError, StorageFull
-from hocket_aggregator import queries
-from hocket_aggregator.blobs import open_blobs
 from hocket_aggregator.evaluation import Evaluator
-from hocket_aggregator.intake import Intake
 from hocket_aggregator.journal import AnyJournal, Journal, Unjournalled
 from hocket_aggregator.journal.reader import segments
-from hocket_aggregator.keeper import Keeper, Retention
+from hocket_aggregator.metadata import queries
+from hocket_aggregator.metadata.records import Records
+from hocket_aggregator.metadata.store import Identity, Store
 from hocket_aggregator.models import Sliceable, is_small
 from hocket_aggregator.owner import Core, Owner
-from hocket_aggregator.records import Records
-from hocket_aggregator.recovery import Recovered, recover
+from hocket_aggregator.pushes.intake import Intake
+from hocket_aggregator.pushes.staging import Staging
+from hocket_aggregator.recovery.recovery import Recovered, recover
 from hocket_aggregator.roster import Registry, Roster
 from hocket_aggregator.service import AggregatorService
 from hocket_aggregator.setup import Setup
 from hocket_aggregator.shelf import FileShelf
-from hocket_aggregator.snapshots import Snapshots
-from hocket_aggregator.staging import Staging
-from hocket_aggregator.store import Identity, Store
+from hocket_aggregator.snapshots.blobs import open_blobs
+from hocket_aggregator.snapshots.keeper import Keeper, Retention
+from hocket_aggregator.snapshots.snapshots import Snapshots
 from hocket_aggregator.subscriptions import Subscriptions
 from hocket_aggregator.tally import Tally
 from hocket_aggregator.turn_log import log_turn

@@ -27,12 +27,12 @@ from hocket.rpc.push_message import chunk_of
 from hocket.rpc.transfer import PushMessage
 from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import aggregator_pb2_grpc as pb_grpc
-from hocket_aggregator.intake import Intake
+from hocket_aggregator.metadata.records import Records
 from hocket_aggregator.models import Sliceable
 from hocket_aggregator.owner import Core, Owner, Take
-from hocket_aggregator.records import Records
+from hocket_aggregator.pushes.intake import Intake
+from hocket_aggregator.pushes.staging import Staged
 from hocket_aggregator.roster import Roster
-from hocket_aggregator.staging import Staged
 from hocket_aggregator.subscriptions import Subscription, Subscriptions
 from hocket_aggregator.tally import Tally
 

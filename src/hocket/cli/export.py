@@ -58,7 +58,7 @@ async def _export_live(system: System, version: int, path: Path) -> int:
 
 
 def _export_stopped(system: System, version: int, path: Path) -> int:
-    from hocket_aggregator import reader  # noqa: PLC0415 -- not installed on every machine
+    from hocket_aggregator.recovery import reader  # noqa: PLC0415 -- not installed on every machine
 
     snapshot = reader.read_model(system.aggregator_dir, version)
     shutil.copyfile(snapshot, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from hocket_aggregator.origin import Origin
+from hocket_aggregator.recovery.origin import Origin
 from hocket_aggregator.settings import data_roots
 
 from hocket.cli.inspect import HomeOption
@@ -40,8 +40,8 @@ def replay(
 ) -> None:
     """Rebuild a version from snapshot and journal, and compare its digest with the record."""
     # Torch takes seconds to import: other commands must not have to wait for it.
-    from hocket_aggregator.reader import read_digest  # noqa: PLC0415 -- see above
-    from hocket_aggregator.replay import replay as rebuild  # noqa: PLC0415 -- see above
+    from hocket_aggregator.recovery.reader import read_digest  # noqa: PLC0415 -- see above
+    from hocket_aggregator.recovery.replay import replay as rebuild  # noqa: PLC0415 -- see above
     from hocket_aggregator.setup import set_up  # noqa: PLC0415 -- see above
 
     folder = data_dir or find(home, None, None).aggregator_dir

@@ -70,7 +70,7 @@ class Stopped:
 
     async def status(self) -> Status:
         """As the aggregator left it."""
-        from hocket_aggregator import reader  # noqa: PLC0415 -- not installed on every machine
+        from hocket_aggregator.recovery import reader  # noqa: PLC0415 -- not installed on every machine
 
         return await asyncio.to_thread(reader.read_status, self.system.aggregator_dir)
 
@@ -83,14 +83,14 @@ class Stopped:
 
     async def versions(self, limit: int) -> list[VersionRecord]:
         """As the aggregator left them."""
-        from hocket_aggregator import reader  # noqa: PLC0415 -- not installed on every machine
+        from hocket_aggregator.recovery import reader  # noqa: PLC0415 -- not installed on every machine
 
         found = await asyncio.to_thread(reader.read_versions, self.system.aggregator_dir)
         return found[:limit]
 
     async def lineage(self, version: int, limit: int) -> list[UpdateRecord]:
         """As the aggregator left it."""
-        from hocket_aggregator import reader  # noqa: PLC0415 -- not installed on every machine
+        from hocket_aggregator.recovery import reader  # noqa: PLC0415 -- not installed on every machine
 
         folder = self.system.aggregator_dir
         return (await asyncio.to_thread(reader.read_lineage, folder, version))[:limit]

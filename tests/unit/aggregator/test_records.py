@@ -9,8 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hocket_aggregator.records import GROUP_EVERY_S, MAX_GROUP, PATIENCE_S, STATUS_EVERY_S, Records
-from hocket_aggregator.store import Batch, Identity, Store
+from hocket_aggregator.metadata.records import (
+    GROUP_EVERY_S,
+    MAX_GROUP,
+    PATIENCE_S,
+    STATUS_EVERY_S,
+    Records,
+)
+from hocket_aggregator.metadata.store import Batch, Identity, Store
 from hocket_aggregator.turn import Turn
 from sqlalchemy import Connection
 from structlog.testing import capture_logs

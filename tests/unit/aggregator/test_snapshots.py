@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 import xxhash
-from hocket_aggregator import tensor_blobs
-from hocket_aggregator.blobs import Blobs, open_blobs
 from hocket_aggregator.digest import digest_of
-from hocket_aggregator.reader import read_model, snapshot_versions
-from hocket_aggregator.snapshot_record import SnapshotRecord, decode_record
-from hocket_aggregator.snapshots import Snapshot, Snapshots, Stored
+from hocket_aggregator.recovery.reader import read_model, snapshot_versions
+from hocket_aggregator.snapshots import tensor_blobs
+from hocket_aggregator.snapshots.blobs import Blobs, open_blobs
+from hocket_aggregator.snapshots.record import SnapshotRecord, decode_record
+from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots, Stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -336,7 +336,7 @@ async def test_a_crash_at_any_step_of_a_prune_leaves_what_is_to_stay() -> None:
 async def test_both_failpoints_lie_between_the_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = Crashing(open_blobs("memory://"))
     passed: list[tuple[str, int]] = []
-    for module in ("snapshots", "tensor_blobs"):
+    for module in ("snapshots.snapshots", "snapshots.tensor_blobs"):
         monkeypatch.setattr(
             f"hocket_aggregator.{module}.reach",
             lambda place: passed.append((place, len(blobs.puts))),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hocket_aggregator.journal import Unjournalled
 from hocket_aggregator.journal.entries import Discarded, Entry
-from hocket_aggregator.staging import Staged, Staging
+from hocket_aggregator.pushes.staging import Staged, Staging
 from support.aggregating import header
 
 from hocket.core.ids import Incarnation, UpdateId

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hocket_aggregator.tensor_file import decode, encode
+from hocket_aggregator.snapshots.tensor_file import decode, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open

@@ -6,8 +6,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hocket_aggregator.reader import read_status
-from hocket_aggregator.store import SCHEMA, Batch, Identity, Store
+from hocket_aggregator.metadata.store import SCHEMA, Batch, Identity, Store
+from hocket_aggregator.recovery.reader import read_status
 from hocket_registry.store import read_devices
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, StatementError

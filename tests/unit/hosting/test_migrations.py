@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from hocket_aggregator.store import SCHEMA as AGGREGATOR
-from hocket_aggregator.store import Identity, Store
-from hocket_aggregator.tables import METADATA as AGGREGATOR_TABLES
-from hocket_aggregator.tables import VERSIONS
+from hocket_aggregator.metadata.store import SCHEMA as AGGREGATOR
+from hocket_aggregator.metadata.store import Identity, Store
+from hocket_aggregator.metadata.tables import METADATA as AGGREGATOR_TABLES
+from hocket_aggregator.metadata.tables import VERSIONS
 from hocket_registry.store import SCHEMA as REGISTRY
 from hocket_registry.store import DeviceStore
 from hocket_registry.tables import COUNTERS

@@ -15,8 +15,8 @@ from hocket.core.ids import Version
 from hocket.core.records import Status, UpdateRecord, VersionRecord
 from hocket.errors import NotFound
 from hocket.hosting.folder import noted_database
-from hocket_aggregator import queries
-from hocket_aggregator.queries import DATABASE, SNAPSHOTS
+from hocket_aggregator.metadata import queries
+from hocket_aggregator.metadata.queries import DATABASE, SNAPSHOTS
 
 PAGE = 1000
 SHOWN = 10  # versions named in a message

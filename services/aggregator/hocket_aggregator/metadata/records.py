@@ -18,11 +18,11 @@ from hocket.core.records import Status, UpdateRecord, VersionRecord
 from hocket.core.update import Outcome, UpdateHeader
 from hocket.errors import HocketError, NotFound, StorageFull, Unavailable
 from hocket.hosting.failpoint import Failpoint, reach
-from hocket_aggregator import queries
 from hocket_aggregator.finishing import finished
-from hocket_aggregator.store import Batch, Store
+from hocket_aggregator.metadata import queries
+from hocket_aggregator.metadata.store import Batch, Store
+from hocket_aggregator.metadata.watchers import Watchers
 from hocket_aggregator.turn import Turn
-from hocket_aggregator.watchers import Watchers
 
 log = structlog.get_logger()
 

@@ -30,7 +30,7 @@ from hocket_aggregator.journal.entries import Concluded, Discarded, Held, Opened
 from hocket_aggregator.journal.reader import Found, read_entries
 from hocket_aggregator.models import Sliceable
 from hocket_aggregator.setup import Setup
-from hocket_aggregator.snapshots import Snapshot
+from hocket_aggregator.snapshots.snapshots import Snapshot
 
 JOURNALLED = "journalled"
 

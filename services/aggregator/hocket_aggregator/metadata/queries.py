@@ -17,8 +17,7 @@ from hocket.core.records import (
     VersionRecord,
 )
 from hocket.core.update import Dropped
-from hocket_aggregator.plain import outcome_of
-from hocket_aggregator.tables import (
+from hocket_aggregator.metadata.tables import (
     FACTS,
     UPDATES,
     VERSIONS,
@@ -26,6 +25,7 @@ from hocket_aggregator.tables import (
     update_of,
     version_of,
 )
+from hocket_aggregator.plain import outcome_of
 
 DATABASE = "aggregator.db"
 SNAPSHOTS = "versions"

@@ -15,11 +15,11 @@ from hocket.errors import CorruptState
 from hocket.hosting.failpoint import Failpoint, reach
 from hocket.learn.flat import views
 from hocket.learn.pool import POOL
-from hocket_aggregator.blobs import Blobs
 from hocket_aggregator.digest import digest_of
-from hocket_aggregator.queries import SNAPSHOTS as VERSIONS
-from hocket_aggregator.snapshot_record import version_blob
-from hocket_aggregator.tensor_file import decode, encode
+from hocket_aggregator.metadata.queries import SNAPSHOTS as VERSIONS
+from hocket_aggregator.snapshots.blobs import Blobs
+from hocket_aggregator.snapshots.record import version_blob
+from hocket_aggregator.snapshots.tensor_file import decode, encode
 
 TENSORS = "tensors"
 SMALL_BYTES = 1 << 20  # tensors below this size share blobs

@@ -19,8 +19,8 @@ from hocket.core.manifest import Manifest
 from hocket.core.strategy import Global, Memory, Strategy
 from hocket.errors import CorruptState, NotFound
 from hocket.hosting.failpoint import Failpoint, reach
-from hocket_aggregator.blobs import PARTIAL, Blobs
-from hocket_aggregator.snapshot_record import (
+from hocket_aggregator.snapshots.blobs import PARTIAL, Blobs
+from hocket_aggregator.snapshots.record import (
     FORMAT,
     SNAPSHOTS,
     Origin,
@@ -28,7 +28,7 @@ from hocket_aggregator.snapshot_record import (
     decode_record,
     defaults_of,
 )
-from hocket_aggregator.tensor_blobs import TensorBlobs
+from hocket_aggregator.snapshots.tensor_blobs import TensorBlobs
 
 log = structlog.get_logger()
 

@@ -14,13 +14,13 @@ from hocket.core.terms import TaskTerms
 from hocket.errors import CorruptState, HocketError, NotFound
 from hocket.learn.flat import views
 from hocket_aggregator.aggregator import JOURNAL
-from hocket_aggregator.blobs import open_blobs
 from hocket_aggregator.digest import digest_of
-from hocket_aggregator.history import History
 from hocket_aggregator.journal.reader import segments
+from hocket_aggregator.recovery.history import History
 from hocket_aggregator.setup import Setup
-from hocket_aggregator.snapshots import Snapshots
-from hocket_aggregator.tensor_file import encode
+from hocket_aggregator.snapshots.blobs import open_blobs
+from hocket_aggregator.snapshots.snapshots import Snapshots
+from hocket_aggregator.snapshots.tensor_file import encode
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from hocket_aggregator.tables import METADATA
+from hocket_aggregator.metadata.tables import METADATA
 
 context.configure(target_metadata=METADATA, **context.config.attributes)
 with context.begin_transaction():

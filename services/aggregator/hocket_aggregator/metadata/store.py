@@ -19,8 +19,8 @@ from hocket.core.records import DeviceStatus, Evaluation, Status, UpdateRecord, 
 from hocket.errors import StartupError
 from hocket.hosting.database import Database, Schema
 from hocket.hosting.dialect import add, put
-from hocket_aggregator import queries
-from hocket_aggregator.tables import (
+from hocket_aggregator.metadata import queries
+from hocket_aggregator.metadata.tables import (
     FACTS,
     UPDATES,
     VERSIONS,

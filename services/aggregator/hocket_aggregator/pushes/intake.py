@@ -28,11 +28,11 @@ from hocket.errors import (
 from hocket.learn.codecs.payload import check_header
 from hocket.learn.submodels.plan import IndexPlan
 from hocket_aggregator.finishing import finished
+from hocket_aggregator.metadata.records import Records
 from hocket_aggregator.models import Sliceable, is_small, main_codec
 from hocket_aggregator.owner import Core, Owner, Take
-from hocket_aggregator.records import Records
+from hocket_aggregator.pushes.staging import Staged, Staging
 from hocket_aggregator.roster import Roster
-from hocket_aggregator.staging import Staged, Staging
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""The index of the journal: versions, updates and the status, for people and for clients."""
