@@ -37,7 +37,7 @@ test: sync ## the whole suite
 chaos: sync ## kill processes more than a hundred times under training (a quarter of an hour)
 	@$(BIN)/python -m pytest -q -s -m chaos tests/crash $(CHAOS)
 
-unit: sync ## unit and contract tests only (under a minute)
+unit: sync ## unit and contract tests only (under a minute; fuzzing is in make test)
 	@$(BIN)/python -m pytest -q tests/unit tests/contract
 
 check: sync protos-check ## ruff, mypy strict, import-linter, generated code up to date

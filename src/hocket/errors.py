@@ -20,6 +20,7 @@ HocketError
 │   ├── ModelError           the model cannot be imported, built or sliced
 │   └── DataError            the data cannot be found or read
 ├── StorageFailed            a disk does not take or give back what it should; the service stops
+├── RulesFailed              the rules broke in mid-event; the service goes back to what is stored
 ├── CorruptState             what a service stored is damaged; the message names file and offset
 └── StartupError             a service cannot start: port in use, folder not writable
 """
@@ -157,6 +158,12 @@ class StorageFailed(HocketError):
     """A disk does not take or give back what it should. The service stops: nothing is lost."""
 
     reason = "STORAGE_FAILED"
+
+
+class RulesFailed(HocketError):
+    """The rules broke while they took an event in. The service stops: what it stored is sound."""
+
+    reason = "RULES_FAILED"
 
 
 class CorruptState(HocketError):

@@ -27,6 +27,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="
 NEVER_SENT = {
     *(errors.HocketError, errors.TaskError, errors.ModelError, errors.DataError),
     *(errors.StartupError, errors.CorruptState, errors.UpdateDropped, errors.TooStale),
+    errors.RulesFailed,
 }
 
 

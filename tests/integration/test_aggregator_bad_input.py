@@ -43,12 +43,6 @@ from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import types_pb2
 
 
-@pytest.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    async with aggregating(tmp_path) as it:
-        yield it
-
-
 @asynccontextmanager
 async def leaving_no_trace(running: Running, rejected: int = 1) -> AsyncIterator[None]:
     """The model and its version are as before, and the refusal was counted."""

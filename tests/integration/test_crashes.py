@@ -22,14 +22,20 @@ from hocket.core.update import Applied
 from hocket.errors import Unavailable
 from hocket.hosting.failpoint import Failpoint
 
-# With the count: the first snapshot of a life is taken before it serves, of two tensors or more.
-PLACES = [
-    (Failpoint.BEFORE_RECORDS, 2),
-    (Failpoint.AFTER_JOURNAL_SYNC, 2),
-    (Failpoint.BEFORE_ACKNOWLEDGEMENT, 2),
-    (Failpoint.MID_SNAPSHOT, 5),
-    (Failpoint.BEFORE_MANIFEST, 2),
-    (Failpoint.BEFORE_JOURNAL_WRITE, 2),
+# The lives of two fleets. With the count: the first snapshot of a life is taken before it serves,
+# of two tensors or more; a second one only of something new. So none may come before there is
+# something new on purpose: the life before leaves no update that is not on disk.
+LIVES = [
+    [
+        (Failpoint.BEFORE_RECORDS, 2),
+        (Failpoint.AFTER_JOURNAL_SYNC, 2),
+        (Failpoint.MID_SNAPSHOT, 5),
+    ],
+    [
+        (Failpoint.BEFORE_JOURNAL_WRITE, 2),
+        (Failpoint.BEFORE_ACKNOWLEDGEMENT, 2),
+        (Failpoint.BEFORE_MANIFEST, 2),
+    ],
 ]
 # Whether the update that got no answer was on disk by then. A snapshot has nothing to do with it.
 ON_DISK: dict[Failpoint | None, bool] = {
@@ -43,14 +49,26 @@ UNTIL_S = 60.0
 async def test_a_killed_aggregator_keeps_its_word(tmp_path: Path) -> None:
     """What was on disk counts, answered or not; what was not is applied when it is pushed again.
 
-    Each life is asked what it knows of the one before, and then killed at a place of its own.
+    Most of a life is the work of one core, importing torch: so two fleets live side by side.
     """
+    async with asyncio.TaskGroup() as group:
+        for number, places in enumerate(LIVES):
+            home = tmp_path / str(number)
+            home.mkdir()
+            group.create_task(_killed_at(places, home))
+
+
+async def _killed_at(places: list[tuple[Failpoint, int]], home: Path) -> None:
+    """Each life is asked what it knows of the one before, and then killed at a place of its own."""
     book = Book()
-    async with crash_fleet(tmp_path, hidden=SMALL) as fleet, witness(fleet, book) as client:
+    async with (
+        crash_fleet(home, hidden=SMALL, snapshot_every_s="0.2") as fleet,
+        witness(fleet, book) as client,
+    ):
         auditor = Auditor(fleet, client.aggregator, book)
         before: Failpoint | None = None
         in_doubt: Parcel | None = None
-        for place, count in [*PLACES, (None, 0)]:
+        for place, count in [*places, (None, 0)]:
             await fleet.aggregator.start(place, count)
             await fleet.aggregator.ready()
             if in_doubt is not None:

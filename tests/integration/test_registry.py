@@ -3,70 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
-from pathlib import Path
 
 import grpc
 import pytest
-from hocket_registry.store import DeviceStore, read_devices
 from support.clock import ManualClock
-from support.registry import registry_client, serving_registry
+from support.registry import IDLE, LEASE_S, listed
 
-from hocket.core.capability import Capability, CostLine
 from hocket.core.device import Caller, Device, DeviceFilter, DeviceState
 from hocket.core.ids import DeviceId, Incarnation
 from hocket.core.link import Link
-from hocket.errors import (
-    HocketError,
-    InvalidRequest,
-    NotFound,
-    Overloaded,
-    StaleIncarnation,
-    StartupError,
-    Unavailable,
-    UnknownDevice,
-)
-from hocket.rpc.channel import open_channel
+from hocket.errors import InvalidRequest, NotFound, StaleIncarnation, UnknownDevice
 from hocket.rpc.errors import error_from
 from hocket.rpc.registry_client import RegistryClient
 from hocket.v1 import registry_pb2 as pb
 from hocket.v1 import registry_pb2_grpc as pb_grpc
 from hocket.v1 import types_pb2
-
-LEASE_S = 15.0
-# Values that a float32 holds exactly, since a cost line's width travels as one.
-IDLE = Capability(
-    costs=(CostLine(1.0, 0.01, 0.001), CostLine(0.5, 0.005, 0.0005)),
-    processor_share=0.75,
-    memory_bytes=2**33,
-    num_examples=200,
-)
-BUSY = replace(IDLE, available=False)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(now=100.0)
-
-
-@pytest.fixture
-async def client(tmp_path: Path, clock: ManualClock) -> AsyncIterator[RegistryClient]:
-    async with registry_client(tmp_path, clock) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def stub(
-    tmp_path: Path, clock: ManualClock
-) -> AsyncIterator[pb_grpc.RegistryServiceAsyncStub]:
-    async with serving_registry(tmp_path, clock) as address, open_channel(address) as channel:
-        yield pb_grpc.RegistryServiceStub(channel)
-
-
-async def listed(client: RegistryClient, which: DeviceFilter | None = None) -> list[Device]:
-    return [device async for device in client.list_devices(which or DeviceFilter())]
 
 
 async def names(client: RegistryClient, which: DeviceFilter) -> list[str]:
@@ -239,165 +191,3 @@ async def test_bad_input_gets_a_typed_error_and_leaves_no_trace(
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert isinstance(error_from(caught.value), InvalidRequest)
     assert await stub.ListDevices(pb.ListDevicesRequest()) == before
-
-
-Seen = tuple[str, DeviceState, bool, int]
-
-
-def brief(devices: tuple[Device, ...]) -> list[Seen]:
-    return [(d.device_id, d.state, d.capability.available, d.revision) for d in devices]
-
-
-async def test_a_watcher_sees_all_devices_and_then_every_change(
-    client: RegistryClient, clock: ManualClock
-) -> None:
-    pi = (await client.join(IDLE, "pi")).caller
-    async with aclosing(client.watch()) as watch:
-        assert brief((await anext(watch))[0]) == [("pi", DeviceState.ALIVE, True, 1)]
-        await client.heartbeat(pi, BUSY)
-        assert brief((await anext(watch))[0]) == [("pi", DeviceState.ALIVE, False, 2)]
-        await client.heartbeat(pi, BUSY)  # changes nothing that could be seen
-        await client.join(IDLE, "zero")
-        assert brief((await anext(watch))[0]) == [("zero", DeviceState.ALIVE, True, 3)]
-        await clock.advance(LEASE_S - 1)
-        await client.heartbeat(pi)
-        await clock.advance(1.0)
-        devices, revision = await anext(watch)
-        assert brief(devices) == [("zero", DeviceState.EXPIRED, True, 4)]
-        assert revision == 4
-
-
-async def test_a_watch_resumes_from_a_revision(client: RegistryClient) -> None:
-    pi = (await client.join(IDLE, "pi")).caller
-    await client.join(IDLE, "zero")
-    await client.heartbeat(pi, BUSY)
-    await client.leave(pi)
-    async with aclosing(client.watch(after_revision=2)) as watch:
-        devices, revision = await anext(watch)
-    assert brief(devices) == [
-        ("pi", DeviceState.ALIVE, False, 3),
-        ("pi", DeviceState.LEFT, False, 4),
-    ]
-    async with aclosing(client.watch(after_revision=revision)) as watch:
-        assert await anext(watch) == ((), 4)  # up to date
-
-
-async def test_a_watcher_who_reads_nothing_holds_nobody_up(client: RegistryClient) -> None:
-    async with aclosing(client.watch()) as slow:
-        await anext(slow)
-        callers = [(await client.join(IDLE, f"d{at}")).caller for at in range(20)]
-        for turn in range(20):
-            for caller in callers:
-                await client.heartbeat(caller, BUSY if turn % 2 == 0 else IDLE)
-        last, revisions = 0, []
-        while last < 420:
-            devices, last = await anext(slow)
-            revisions += [device.revision for device in devices]
-    assert revisions == list(range(1, 421))
-
-
-async def test_watchers_are_bounded_and_make_room_when_they_go(
-    tmp_path: Path, clock: ManualClock
-) -> None:
-    async with registry_client(tmp_path, clock, max_watchers=1) as client:
-        async with aclosing(client.watch()) as watch:
-            await anext(watch)
-            with pytest.raises(Overloaded) as refused:
-                await anext(client.watch())
-            assert refused.value.retry_after_s == 5.0
-        for _ in range(100):  # until the server has noticed that the first one hung up
-            try:
-                await anext(client.watch())
-            except Overloaded:
-                continue
-            return
-        pytest.fail("the place of the watcher who left was never given to another")
-
-
-async def test_a_registry_that_stops_sends_its_watchers_away(
-    tmp_path: Path, clock: ManualClock
-) -> None:
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(AsyncExitStack())
-        address = await server.enter_async_context(serving_registry(tmp_path, clock))
-        channel = await stack.enter_async_context(open_channel(address))
-        watch = await stack.enter_async_context(aclosing(RegistryClient(channel).watch()))
-        await anext(watch)
-        await server.aclose()
-        with pytest.raises(Unavailable):
-            await anext(watch)
-
-
-async def test_a_restart_forgets_neither_incarnations_nor_leases(
-    tmp_path: Path, clock: ManualClock
-) -> None:
-    async with registry_client(tmp_path, clock) as client:
-        a = (await client.join(IDLE, "a", {"room": "lab"})).caller
-        b = (await client.join(IDLE, "b")).caller
-        await client.join(IDLE, "c")
-        await client.leave(b)
-        await client.heartbeat(a, BUSY)
-        await client.report_links(a, [Link("aggregator", 1e6, 2e6, 0.03, 0.1, 4)])
-        before = await listed(client)
-    await clock.advance(1000.0)  # a registry that is down cannot hear heartbeats
-    async with registry_client(tmp_path, clock) as client:
-        after = await listed(client)
-        # Each counts as changed: a watcher may hold a later word that was lost.
-        assert min(device.revision for device in after) > max(d.revision for d in before)
-        assert [replace(device, revision=0) for device in after] == [
-            replace(
-                device,
-                lease_left_s=LEASE_S if device.state is DeviceState.ALIVE else 0.0,
-                revision=0,
-            )
-            for device in before
-        ]
-        await client.heartbeat(a)
-        assert (await client.join(IDLE, "b")).incarnation == 2
-        await clock.advance(LEASE_S)
-        states = {device.device_id: device.state for device in await listed(client)}
-        assert states[DeviceId("c")] is DeviceState.EXPIRED
-
-
-async def test_revisions_grow_over_restarts(tmp_path: Path, clock: ManualClock) -> None:
-    revisions: list[int] = []
-    for _ in range(3):
-        async with registry_client(tmp_path, clock) as client:
-            await client.join(IDLE, "pi")
-            async with aclosing(client.watch(revisions[-1] if revisions else 0)) as watch:
-                (device,), revision = await anext(watch)
-            assert device.incarnation == len(revisions) + 1
-            assert revision == device.revision
-            revisions.append(revision)
-    assert revisions == sorted(set(revisions))
-
-
-async def test_a_join_is_on_disk_before_it_is_answered(tmp_path: Path, clock: ManualClock) -> None:
-    async with registry_client(tmp_path, clock) as client:
-        pi = (await client.join(IDLE, "pi")).caller
-        devices, _ = await read_devices(tmp_path)
-        assert [(d.device_id, d.incarnation) for d in devices] == [("pi", 1)]
-        await client.leave(pi)
-        devices, revision = await read_devices(tmp_path)
-        assert [(d.state, d.capability) for d in devices] == [(DeviceState.LEFT, IDLE)]
-        assert revision == 2
-
-
-async def test_two_registries_do_not_share_a_folder(tmp_path: Path, clock: ManualClock) -> None:
-    async with registry_client(tmp_path, clock):
-        with pytest.raises(StartupError, match="another registry"):
-            await DeviceStore.open(tmp_path)
-    await (await DeviceStore.open(tmp_path)).close()
-
-
-@pytest.mark.parametrize("read", [read_devices, DeviceStore.open])
-async def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path, read: object) -> None:
-    (tmp_path / "registry.sqlite3").write_bytes(b"not a database, " * 100)
-    assert callable(read)
-    with pytest.raises(StartupError, match="choose another REGISTRY_DATA_DIR"):
-        await read(tmp_path)
-
-
-async def test_reading_where_no_registry_ever_was_says_so(tmp_path: Path) -> None:
-    with pytest.raises(HocketError, match="no registry has stored"):
-        await read_devices(tmp_path)

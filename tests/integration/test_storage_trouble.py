@@ -126,7 +126,7 @@ def slow_down(journal: object, go_on: threading.Event) -> None:
     assert isinstance(journal, Journal)
     system = Disk()
 
-    def write(descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+    def write(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
         assert go_on.wait(UNTIL_S)
         return system.write(descriptor, buffers, offset)
 

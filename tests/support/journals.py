@@ -18,6 +18,7 @@ from hocket_aggregator.journal.entries import (
     Piece,
     Settled,
 )
+from hocket_aggregator.journal.frame import draft_of
 from hocket_aggregator.journal.journal import Journal
 from hocket_aggregator.journal.reader import read_entries
 from hocket_aggregator.journal.segment import SYSTEM, Disk
@@ -98,6 +99,20 @@ async def write_segment(folder: Path, entries: Iterable[Entry]) -> Path:
         return folder / f"{journal.segment:010d}.journal"
 
 
+async def killed_segment(folder: Path, entries: Iterable[Entry]) -> Path:
+    """One whole segment, left by a process that was killed when all was written; its file."""
+    async with journalling(folder) as journal:
+        ticket = 0
+        for entry in entries:
+            ticket = journal.append(entry)
+        await journal.written(ticket)
+        (end,) = {found.segment: found for found in read_entries(folder, 1)}.values()
+        file = folder / f"{journal.segment:010d}.journal"
+        left = file.read_bytes()[: end.offset + draft_of(end.entry, 0).num_bytes]
+    file.write_bytes(left)
+    return file
+
+
 def entries_in(folder: Path, first_segment: int = 1) -> list[Entry]:
     return [found.entry for found in read_entries(folder, first_segment)]
 
@@ -116,7 +131,7 @@ class Gate:
         self._pass()
         os.fdatasync(descriptor)
 
-    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+    def write(self, descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
         self._pass()
         return os.pwritev(descriptor, buffers, offset)
 
@@ -139,7 +154,7 @@ class SmallDisk:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.posix_fallocate(descriptor, offset, length)
 
-    def write(self, descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
+    def write(self, descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
         fitting = b"".join(buffers)[: max(0, self.num_bytes - offset)]
         if not fitting:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -147,4 +162,4 @@ class SmallDisk:
 
     @property
     def disk(self) -> Disk:
-        return Disk(self.allocate, self.write)
+        return Disk(self.allocate, self.write, past_cache=False)

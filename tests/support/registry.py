@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,23 @@ from hocket_registry.registry import open_registry
 from hocket_registry.settings import Settings
 from support.serving import serving
 
+from hocket.core.capability import Capability, CostLine
 from hocket.core.chance import Stream
 from hocket.core.clock import Clock
+from hocket.core.device import Device, DeviceFilter
 from hocket.rpc.channel import open_channel
 from hocket.rpc.registry_client import RegistryClient
 from hocket.rpc.server import registry_service
+
+LEASE_S = 15.0
+# Values that a float32 holds exactly, since a cost line's width travels as one.
+IDLE = Capability(
+    costs=(CostLine(1.0, 0.01, 0.001), CostLine(0.5, 0.005, 0.0005)),
+    processor_share=0.75,
+    memory_bytes=2**33,
+    num_examples=200,
+)
+BUSY = replace(IDLE, available=False)
 
 
 @asynccontextmanager
@@ -24,7 +37,7 @@ async def serving_registry(
     data_dir: Path,
     clock: Clock,
     *,
-    lease_s: float = 15.0,
+    lease_s: float = LEASE_S,
     heartbeat_s: float = 5.0,
     max_watchers: int = 64,
     address: str = "127.0.0.1:0",
@@ -59,3 +72,7 @@ async def registry_client(
         address = await stack.enter_async_context(serving_registry(data_dir, clock, **options))
         channel = await stack.enter_async_context(open_channel(address))
         yield RegistryClient(channel, address)
+
+
+async def listed(client: RegistryClient, which: DeviceFilter | None = None) -> list[Device]:
+    return [device async for device in client.list_devices(which or DeviceFilter())]

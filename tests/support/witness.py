@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
+import grpc
 import torch
 from support.book import Book, Parcel
 from support.crash_fleet import CrashFleet
@@ -23,7 +24,7 @@ from hocket.errors import Overloaded, StorageFailed, Unavailable, UnknownDevice,
 from hocket.learn.codecs import Raw, TopK
 from hocket.learn.codecs.payload import encode_payload
 from hocket.rpc.aggregator_client import AggregatorClient
-from hocket.rpc.channel import open_channel
+from hocket.rpc.channel import CHANNEL_OPTIONS, NO_PROXY
 from hocket.rpc.registry_client import RegistryClient
 from hocket.rpc.transfer import Pacer, Pushed
 
@@ -33,6 +34,7 @@ ANSWER_S = 90.0  # for a call and all its repetitions: an outage is much shorter
 TRANSFER_S = 20.0
 CHUNK_S = 0.04  # the longest wait before a chunk
 AGAIN_S = 0.4  # the longest wait between two tries
+RECONNECT_MS = 100
 PASSING = (Overloaded, Unavailable, StorageFailed)
 
 
@@ -227,14 +229,20 @@ class Witness:
         await asyncio.sleep(AGAIN_S * self._chance.random())
 
 
+def watchful_channel(address: str) -> grpc.aio.Channel:
+    """A channel that finds a server that is back at once: each life would wait seconds for it."""
+    options = dict(CHANNEL_OPTIONS + NO_PROXY) | {"grpc.max_reconnect_backoff_ms": RECONNECT_MS}
+    return grpc.aio.insecure_channel(address, options=tuple(options.items()))
+
+
 @asynccontextmanager
 async def witness(
     fleet: CrashFleet, book: Book, name: str = "witness", seed: int = 0
 ) -> AsyncIterator[Witness]:
     """A witness that has joined."""
     async with (
-        open_channel(fleet.registry_address) as to_registry,
-        open_channel(fleet.aggregator_address) as to_aggregator,
+        watchful_channel(fleet.registry_address) as to_registry,
+        watchful_channel(fleet.aggregator_address) as to_aggregator,
     ):
         made = Witness(
             name,

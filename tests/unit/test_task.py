@@ -334,3 +334,30 @@ def test_a_synchronous_task_can_be_written(tmp_path: Path) -> None:
     task = read(tmp_path, text + SHORT)
     assert task.pace == Rounds(cohort=3)
     assert task.strategy.kind == "fedavg"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = 1",
+        "training = []",
+        "[[training]]",
+        "data = {kind = []}",
+        "data = {kind = nan}",
+        "[model]\nfunction = 1979-05-27",
+        "seed = 99999999999999999999999999",
+        "[stop]\nversions = nan",
+        "[origin]\npath = 'x'",
+        "[dropout]\nrates = [[[[]]]]",
+        "[partition]\nkind = 'dirichlet'\nalpha = inf",
+        "x = " + "[" * 5000 + "]" * 5000,
+        "x" * 100_000 + " = 1",
+        "a" + ".a" * 3000 + " = 1",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_task_files_that_are_toml_and_no_task(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "task.toml"
+    file.write_text(text)
+    with pytest.raises(TaskError):
+        load_task(file)

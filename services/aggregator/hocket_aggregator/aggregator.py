@@ -18,13 +18,14 @@ from hocket.core.records import DeviceStatus, Status, VersionRecord
 from hocket.core.versions import IN_MEMORY
 from hocket.errors import HocketError, StartupError, StorageFull
 from hocket_aggregator.evaluation import Evaluator
+from hocket_aggregator.job import Core
 from hocket_aggregator.journal import AnyJournal, Journal, Unjournalled
 from hocket_aggregator.journal.reader import segments
 from hocket_aggregator.metadata import queries
 from hocket_aggregator.metadata.records import Records
 from hocket_aggregator.metadata.store import Identity, Store
 from hocket_aggregator.models import Sliceable, is_small
-from hocket_aggregator.owner import Core, Owner
+from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.intake import Intake
 from hocket_aggregator.pushes.staging import Staging
 from hocket_aggregator.recovery.recovery import Recovered, recover
@@ -34,6 +35,7 @@ from hocket_aggregator.setup import Setup
 from hocket_aggregator.shelf import FileShelf
 from hocket_aggregator.snapshots.blobs import open_blobs
 from hocket_aggregator.snapshots.keeper import Keeper, Retention
+from hocket_aggregator.snapshots.place import note_place
 from hocket_aggregator.snapshots.snapshots import Snapshots
 from hocket_aggregator.subscriptions import Subscriptions
 from hocket_aggregator.tally import Tally
@@ -166,8 +168,11 @@ class Aggregator:
     async def close(self) -> None:
         """Save what is left, and the newest state. Call it when nothing runs any more."""
         try:
-            await self.records.close(self._status())
-            await self.keeper.save(self.core, self.owner.newest_digest)
+            if self.owner.is_sound:
+                await self.records.close(self._status())
+                await self.keeper.save(self.core, self.owner.newest_digest)
+            else:  # what the rules have come to is not to be stored
+                await self.records.close()
         except HocketError as error:  # the journal has it all
             log.warning("not_saved", reason=error.reason, message=error.message)
         finally:
@@ -238,6 +243,7 @@ async def open_aggregator(setup: Setup, around: Surroundings) -> AsyncIterator[A
             FileShelf(data_dir / SHELF),
             around.limits.bases_in_memory,
         )
+        note_place(data_dir, around.blobs)
         status = await store.status()
         await store.save(recovered.records, status)
         earlier = Earlier(status, await store.tallies())

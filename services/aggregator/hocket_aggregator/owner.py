@@ -9,44 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from torch import Tensor
 
 from hocket.core.clock import Clock
-from hocket.core.coordinator import Coordinator
-from hocket.core.events import Effect, Event, Pushed, Tick, VersionMade
+from hocket.core.events import Effect, Event, Pushed, Settled, Tick, VersionMade
 from hocket.errors import HocketError, Unavailable
-from hocket.hosting.failpoint import Failpoint, reach
 from hocket_aggregator.digest import digest_of
 from hocket_aggregator.finishing import finished
+from hocket_aggregator.job import Core, Job, Take, shutting_down
 from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal.entries import Held
 from hocket_aggregator.journal.turns import entries_of
 from hocket_aggregator.journal.unjournalled import Unjournalled
+from hocket_aggregator.plain import compact_json, outcome_values
+from hocket_aggregator.rules_failure import RulesFailure, doom
+from hocket_aggregator.telling import Telling
 from hocket_aggregator.turn import Sink, Turn
 
 log = structlog.get_logger()
 
 R = TypeVar("R")
-Core = Coordinator[Tensor, Any]
-Take = Callable[[Event[Tensor]], list[Effect[Tensor]]]
-"""Has the coordinator take an event in."""
-
-MAX_BATCH = 32
 MIN_TICK_S = 0.001  # so that a deadline which a tick does not move cannot spin the loop
-
-
-@dataclass(slots=True)
-class _Job:
-    work: Callable[[Core, Take], Any]
-    heavy: bool
-    answer: asyncio.Future[Any] | None  # None: nobody waits
-    turns: list[Turn] = field(default_factory=list)
-    result: Any = None
-    error: Exception | None = None
 
 
 class Owner:
@@ -69,14 +55,21 @@ class Owner:
         self.newest_digest = digest_of(coordinator.newest.model)
         self._core = coordinator
         self._clock = clock
-        self._sinks = tuple(sinks)
         self._journal = journal or Unjournalled()
+        self._telling = Telling(self._journal, tuple(sinks))
         self._in_threads = in_threads  # false: the model is so small that handing over takes longer
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
         self._timer: asyncio.Task[None] | None = None
         self._armed: float | None = None
         self._last_tick: float | None = None  # the deadline of the latest tick
         self._closed = False
+        self._latest: Job | None = None
+        self._failure: RulesFailure | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the coordinator's state is what the turns have led to, and may be stored."""
+        return self._failure is None
 
     async def handle(self, event: Event[Tensor]) -> list[Effect[Tensor]]:
         """Have an event taken in; raises what the coordinator raised."""
@@ -92,7 +85,7 @@ class Owner:
         A caller that is cancelled only stops waiting: the work is done, once, all the same.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._put(_Job(work, heavy, answer))
+        self._put(Job(work, heavy, answer))
         return await answer
 
     def post(self, event: Event[Tensor], unless: Callable[[], bool] | None = None) -> None:
@@ -103,54 +96,74 @@ class Owner:
                 take(event)
 
         with contextlib.suppress(Unavailable):
-            self._put(_Job(work, heavy=False, answer=None))
+            self._put(Job(work, heavy=False, answer=None))
 
     async def run(self) -> None:
-        """Own the coordinator until cancelled; work that has begun is finished first.
+        """Own the coordinator until cancelled; work that has begun is finished and told first.
 
-        Raises StorageFailed when the journal can no longer be written.
+        Raises StorageFailed when the journal can no longer be written, and RulesFailed when the
+        rules broke over an event: no answer is given then that the journal does not hold.
         """
+        working = asyncio.create_task(self._work_on())
+        telling = asyncio.create_task(self._telling.run())
+        try:
+            try:
+                await asyncio.wait((working, telling), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                failure = await finished(self._wind_up(working, telling))
+        finally:
+            # In the step that raises, and not before: what comes of this must not fail before it.
+            self._give_up()
+        if failure is not None:
+            raise failure
+
+    async def _wind_up(
+        self, working: asyncio.Task[None], telling: asyncio.Task[None]
+    ) -> BaseException | None:
+        """End both; what made one of them fail."""
+        working.cancel()
+        await asyncio.wait((working,))
+        self._telling.end()
+        await asyncio.wait((telling,))
+        failures = [task.exception() for task in (telling, working) if not task.cancelled()]
+        return next((failure for failure in failures if failure is not None), None)
+
+    def _give_up(self) -> None:
+        """Have all who still wait hear that nothing comes of it, and whoever asks from now on."""
+        self._closed = True
+        self._telling.give_up()
+        if self._latest is not None:
+            self._latest.give_up()
+        while not self._jobs.empty():
+            self._jobs.get_nowait().give_up()
+
+    async def _work_on(self) -> None:
+        """Do one job after the other; the next while what was done is synced."""
         try:
             self._arm()
             while True:
-                batch = [await self._jobs.get()]
-                while len(batch) < MAX_BATCH and not self._jobs.empty():
-                    batch.append(self._jobs.get_nowait())
-                await finished(self._run_batch(batch))
-                self._arm()
+                job = await self._jobs.get()
+                self._latest = job
+                if job.heavy and self._in_threads:
+                    await finished(self._do_in_thread(job))
+                else:
+                    self._work(job, self._clock.now(), self._clock.unix())
+                    self._hand_over(job)
+                if self._jobs.empty():
+                    self._arm()
         finally:
-            self._closed = True
             self._disarm()
-            while not self._jobs.empty():
-                _answer_with(self._jobs.get_nowait(), _shutting_down())
 
-    async def _run_batch(self, batch: list[_Job]) -> None:
-        try:
-            ticket = await self._take_in(batch)
-            if ticket is not None:  # one sync for all of them
-                await self._journal.synced(ticket)
-                reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
-        except Exception:
-            for job in batch:
-                _answer_with(job, _shutting_down())
-            raise
-        for job in batch:
-            for turn in job.turns:
-                for sink in self._sinks:
-                    sink(turn)
-            _answer(job)
+    async def _do_in_thread(self, job: Job) -> None:
+        await asyncio.to_thread(self._work, job, self._clock.now(), self._clock.unix())
+        self._hand_over(job)
 
-    async def _take_in(self, batch: Iterable[_Job]) -> int | None:
-        ticket = None
-        for job in batch:
-            now, unix_s = self._clock.now(), self._clock.unix()
-            if job.heavy and self._in_threads:
-                await asyncio.to_thread(self._work, job, now, unix_s)
-            else:
-                self._work(job, now, unix_s)
-            # Before the next job: a snapshot must find what it covers in the segments before it.
-            ticket = self._append(job.turns) or ticket
-        return ticket
+    def _hand_over(self, job: Job) -> None:
+        """Before the next job: a snapshot must find what it covers in the segments before it."""
+        self._telling.put(job, self._append(job.turns))
+        if job.failure is not None:
+            self._failure = job.failure
+            raise job.failure.error
 
     def _append(self, turns: Iterable[Turn]) -> int | None:
         """Have the journal write what must last; the ticket of what must be synced, if any."""
@@ -161,14 +174,22 @@ class Owner:
                 ticket = number
         return ticket
 
-    def _work(self, job: _Job, now: float, unix_s: float) -> None:
+    def _work(self, job: Job, now: float, unix_s: float) -> None:
         def take(event: Event[Tensor]) -> list[Effect[Tensor]]:
-            effects = self._core.handle(event, now)
-            made = [effect.made for effect in effects if isinstance(effect, VersionMade)]
-            digests = {version.version: digest_of(version.model) for version in made}
-            for digest in digests.values():
+            doomed = doom(self._core, event)
+            try:
+                effects = self._core.handle(event, now)
+                turn = _turn(event, effects, now, unix_s)
+            except HocketError:
+                raise  # a refusal, which changes nothing
+            except Exception as error:
+                log.exception("rules_failed", taking=type(event).__name__)
+                job.failure = RulesFailure.over(event, error, doomed)
+                job.turns.append(job.failure.turn(now, unix_s))
+                raise
+            for digest in turn.digests.values():
                 self.newest_digest = digest
-            job.turns.append(Turn(event, tuple(effects), now, unix_s, digests))
+            job.turns.append(turn)
             return effects
 
         try:
@@ -176,9 +197,9 @@ class Owner:
         except Exception as error:  # noqa: BLE001 -- whoever asked gets it
             job.error = error
 
-    def _put(self, job: _Job) -> None:
+    def _put(self, job: Job) -> None:
         if self._closed:
-            raise _shutting_down()
+            raise shutting_down()
         self._jobs.put_nowait(job)
 
     def _arm(self) -> None:
@@ -204,21 +225,12 @@ class Owner:
         self.post(Tick())
 
 
-def _answer(job: _Job) -> None:
-    if job.error is not None:
-        _answer_with(job, job.error)
-    elif job.answer is not None and not job.answer.done():
-        job.answer.set_result(job.result)
-
-
-def _answer_with(job: _Job, error: Exception) -> None:
-    if job.answer is None:
-        if not isinstance(error, HocketError):
-            raise error
-        log.warning("event_refused", reason=error.reason, message=error.message)
-    elif not job.answer.done():  # a caller that gave up has cancelled it
-        job.answer.set_exception(error)
-
-
-def _shutting_down() -> Unavailable:
-    return Unavailable("the aggregator is shutting down; call again in a moment")
+def _turn(event: Event[Tensor], effects: list[Effect[Tensor]], now: float, unix_s: float) -> Turn:
+    """What the rules made of an event. Raises ValueError for what cannot be written down."""
+    digests = {}
+    for effect in effects:
+        if isinstance(effect, VersionMade):
+            digests[effect.made.version] = digest_of(effect.made.model)
+        elif isinstance(effect, Settled):
+            compact_json(outcome_values(effect.outcome))
+    return Turn(event, tuple(effects), now, unix_s, digests)

@@ -27,9 +27,10 @@ from hocket.rpc.push_message import chunk_of
 from hocket.rpc.transfer import PushMessage
 from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import aggregator_pb2_grpc as pb_grpc
+from hocket_aggregator.job import Core, Take
 from hocket_aggregator.metadata.records import Records
 from hocket_aggregator.models import Sliceable
-from hocket_aggregator.owner import Core, Owner, Take
+from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.intake import Intake
 from hocket_aggregator.pushes.staging import Staged
 from hocket_aggregator.roster import Roster

@@ -10,7 +10,7 @@ from hocket.core.events import Settled, VersionMade
 from hocket.core.ids import Version
 from hocket.core.records import DeviceStatus, Status
 from hocket.core.update import Dropped
-from hocket_aggregator.owner import Core
+from hocket_aggregator.job import Core
 from hocket_aggregator.turn import Turn
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -60,9 +59,7 @@ async def _export_live(system: System, version: int, path: Path) -> int:
 def _export_stopped(system: System, version: int, path: Path) -> int:
     from hocket_aggregator.recovery import reader  # noqa: PLC0415 -- not installed on every machine
 
-    snapshot = reader.read_model(system.aggregator_dir, version)
-    shutil.copyfile(snapshot, path)
-    return int(snapshot.stem)
+    return reader.copy_model(system.aggregator_dir, version, path)
 
 
 def _write(pulled: PulledModel, path: Path) -> None:

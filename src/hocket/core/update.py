@@ -62,6 +62,7 @@ class DropReason(IntEnum):
     TOO_STALE = 1  # staler than the limit
     ROUND_OVER = 2  # a synchronous strategy no longer takes this base version
     TASK_FINISHED = 3  # the task has reached its end
+    RULES_FAILED = 4  # the rules broke over it: a bug there, whatever made them meet it
 
 
 @dataclass(frozen=True, slots=True)

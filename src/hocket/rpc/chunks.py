@@ -69,8 +69,11 @@ class Assembler:
         """Whether every byte of the body has come."""
         return self.received == self.header.wire_bytes
 
-    def add(self, chunk: Chunk | pb.Chunk) -> None:
-        """Take the next chunk; raises CorruptPayload or PayloadTooLarge."""
+    def add(self, chunk: Chunk | pb.Chunk) -> memoryview:
+        """Take the next chunk; its bytes, as they lie in the `memory` if that was given.
+
+        Raises CorruptPayload or PayloadTooLarge.
+        """
         piece = from_pb(chunk) if isinstance(chunk, pb.Chunk) else chunk
         data = memoryview(piece.data)
         self._check_place(piece.offset, data.nbytes)
@@ -78,11 +81,13 @@ class Assembler:
             raise CorruptPayload(
                 f"the chunk at offset {piece.offset} does not match its checksum: send it again"
             )
+        self.received += data.nbytes
         if self._memory is None:
             self._body += data
-        else:
-            self._memory[piece.offset : piece.offset + data.nbytes] = data
-        self.received += data.nbytes
+            return data
+        stored = self._memory[piece.offset : self.received]
+        stored[:] = data
+        return stored
 
     def finish(self) -> Payload:
         """The whole payload; raises CorruptPayload unless all of it came and it is as sent."""

@@ -48,6 +48,7 @@ STATUS: Final[Mapping[type[HocketError], StatusCode]] = {
     errors.ModelError: StatusCode.FAILED_PRECONDITION,
     errors.DataError: StatusCode.FAILED_PRECONDITION,
     errors.StorageFailed: StatusCode.DATA_LOSS,
+    errors.RulesFailed: StatusCode.INTERNAL,
     errors.CorruptState: StatusCode.DATA_LOSS,
     errors.StartupError: StatusCode.FAILED_PRECONDITION,
 }

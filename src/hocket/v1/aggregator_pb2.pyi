@@ -33,6 +33,8 @@ class _DropReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """a synchronous round no longer takes this base version"""
     DROP_REASON_TASK_FINISHED: _DropReason.ValueType  # 3
     """the task has reached its end"""
+    DROP_REASON_RULES_FAILED: _DropReason.ValueType  # 4
+    """the rules broke over it; it was given up"""
 
 class DropReason(_DropReason, metaclass=_DropReasonEnumTypeWrapper): ...
 
@@ -43,6 +45,8 @@ DROP_REASON_ROUND_OVER: DropReason.ValueType  # 2
 """a synchronous round no longer takes this base version"""
 DROP_REASON_TASK_FINISHED: DropReason.ValueType  # 3
 """the task has reached its end"""
+DROP_REASON_RULES_FAILED: DropReason.ValueType  # 4
+"""the rules broke over it; it was given up"""
 Global___DropReason: typing_extensions.TypeAlias = DropReason
 
 class _DevicePhase:

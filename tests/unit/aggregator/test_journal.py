@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,7 @@ async def test_rotation_parts_what_came_before_from_what_comes_after(tmp_path: P
         found = [(each.segment, each.entry) for each in read_entries(tmp_path, 1)]
         assert found == [(1, held(1)), (2, held(2))]
     sizes = [file_of(tmp_path, number).stat().st_size for number in (1, 2)]
-    assert sizes[0] == sizes[1] < 1000  # nothing of the room allocated ahead is left
+    assert max(sizes) < 1000  # nothing of the room allocated ahead is left
 
 
 async def test_a_new_process_begins_a_new_segment(tmp_path: Path) -> None:
@@ -387,11 +388,11 @@ async def test_where_nothing_can_be_allocated_parts_of_records_are_taken_back(
 
 
 async def test_short_writes_are_gone_on_with(tmp_path: Path) -> None:
-    def write(descriptor: int, buffers: list[bytes | memoryview], offset: int) -> int:
+    def write(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
         return os.pwrite(descriptor, bytes(buffers[0])[:7], offset)
 
     many: list[Entry] = [held(1), piece("u", bytes(range(200))), held(2)]
-    async with journalling(tmp_path, disk=Disk(write=write)) as journal:  # type: ignore[arg-type]  # a list is what comes
+    async with journalling(tmp_path, disk=Disk(write=write, past_cache=False)) as journal:
         for entry in many:
             journal.append(entry)
     assert entries_in(tmp_path) == many

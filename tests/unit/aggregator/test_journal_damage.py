@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hocket_aggregator.journal.frame import draft_of
 from hocket_aggregator.journal.reader import (
     cut_torn_tail,
     drop_before,
     read_entries,
     segments,
 )
-from support.journals import ONE_OF_EACH, entries_in, held, piece, write_segment
+from support.journals import (
+    ONE_OF_EACH,
+    entries_in,
+    held,
+    killed_segment,
+    piece,
+    write_segment,
+)
 
 from hocket.errors import CorruptState, StartupError
 
@@ -26,7 +32,7 @@ def offsets(folder: Path) -> list[int]:
 async def test_a_tail_torn_at_any_byte_is_cut_off_and_all_before_it_is_there(
     tmp_path: Path,
 ) -> None:
-    file = await write_segment(tmp_path, ONE_OF_EACH)
+    file = await killed_segment(tmp_path, ONE_OF_EACH)
     whole, last = file.read_bytes(), offsets(tmp_path)[-1]
     for length in range(last, len(whole)):
         file.write_bytes(whole[:length])
@@ -64,7 +70,7 @@ async def test_any_flipped_byte_before_the_last_record_is_damage(tmp_path: Path)
 
 
 async def test_a_flipped_byte_in_the_last_record_is_a_torn_tail(tmp_path: Path) -> None:
-    file = await write_segment(tmp_path, ONE_OF_EACH)
+    file = await killed_segment(tmp_path, ONE_OF_EACH)
     whole, last = file.read_bytes(), offsets(tmp_path)[-1]
     for at in range(last, len(whole)):
         changed = bytearray(whole)
@@ -85,7 +91,7 @@ async def test_room_allocated_ahead_is_no_damage(tmp_path: Path) -> None:
 
 async def test_a_body_that_looks_like_records_is_only_a_body(tmp_path: Path) -> None:
     other = await write_segment(tmp_path / "other", [held(n) for n in range(9)])
-    file = await write_segment(tmp_path / "mine", [held(1), piece("u", other.read_bytes())])
+    file = await killed_segment(tmp_path / "mine", [held(1), piece("u", other.read_bytes())])
     start = offsets(tmp_path / "mine")[-1]
     torn = bytearray(file.read_bytes())
     torn[start + 8] ^= 0xFF
@@ -150,7 +156,7 @@ async def test_a_torn_record_before_the_last_segment_is_damage(tmp_path: Path) -
 async def test_a_segment_cut_at_a_record_is_damage_when_another_follows(tmp_path: Path) -> None:
     files = await three_segments(tmp_path)
     whole = files[0].read_bytes()
-    shorter = whole[: -draft_of(held(10), 0).num_bytes]
+    shorter = whole[: next(found.offset for found in read_entries(tmp_path, 1))]
     files[0].write_bytes(shorter)
     with pytest.raises(CorruptState, match=f"{len(whole)} bytes") as damage:
         entries_in(tmp_path)
@@ -169,7 +175,7 @@ async def test_zeros_are_damage_where_another_segment_follows(tmp_path: Path) ->
 
 
 async def test_after_a_crash_and_a_cut_a_new_segment_goes_on(tmp_path: Path) -> None:
-    file = await write_segment(tmp_path, [held(1), held(2)])
+    file = await killed_segment(tmp_path, [held(1), held(2)])
     file.write_bytes(file.read_bytes()[:-1] + b"\0" * 5000)
     cut_torn_tail(tmp_path)
     await write_segment(tmp_path, [held(3)])

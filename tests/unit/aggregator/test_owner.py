@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 import xxhash
+from hocket_aggregator.job import Core
 from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal import entries as journal_entries
 from hocket_aggregator.journal.unjournalled import Unjournalled
-from hocket_aggregator.owner import Core, Owner
+from hocket_aggregator.owner import Owner
 from hocket_aggregator.turn import Turn
 from support.aggregating import until
 from support.clock import ManualClock
@@ -24,7 +25,7 @@ from support.scalar import update as scalar_update
 from torch import Tensor
 
 from hocket.core.coordinator import Coordinator
-from hocket.core.events import DeviceSeen, Pushed, SendTrigger, Settled, Subscribed
+from hocket.core.events import BaseTaken, DeviceSeen, Pushed, SendTrigger, Settled, Subscribed
 from hocket.core.ids import Version
 from hocket.core.scheduling import Concurrent, Periodic, Uniform
 from hocket.core.stop import Stop
@@ -239,3 +240,60 @@ async def test_whoever_waits_hears_of_it_when_the_owner_fails() -> None:
             for waiting in (first, second):
                 with pytest.raises(Unavailable):
                     await waiting
+
+
+class Syncing(Written):
+    """A journal whose entries are on the disk when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_disk = asyncio.Semaphore(0)
+
+    async def synced(self, ticket: int) -> None:  # noqa: ARG002 -- one after the other is enough
+        async with asyncio.timeout(20):
+            await self.on_disk.acquire()
+
+
+async def test_the_next_step_runs_while_the_one_before_is_synced_and_nobody_hears_of_either() -> (
+    None
+):
+    rule, journal = Held(), Syncing()
+    rule.go.set()
+    async with owning(rule, journal=journal) as (owner, _, turns):
+        for name in "ab":
+            await owner.handle(BaseTaken(caller(name), Version(1)))
+        turns.clear()
+        pushes = [asyncio.create_task(owner.handle(pushed(name))) for name in "ab"]
+        reads = [asyncio.create_task(owner.read(lambda core: core.newest.version))]
+        await until(lambda: rule.steps == 2)
+        await until(lambda: journal.log.count("Settled") == 2)
+        assert turns == []
+        assert not any(task.done() for task in (*pushes, *reads))
+        journal.on_disk.release()
+        await pushes[0]
+        assert not any(task.done() for task in (pushes[1], *reads))
+        assert [type(turn.event) for turn in turns] == [Pushed]
+        journal.on_disk.release()
+        await pushes[1]
+        assert await reads[0] == 3
+
+
+async def test_what_was_done_is_told_before_the_owner_ends() -> None:
+    rule, journal = Held(), Syncing()
+    rule.go.set()
+    async with owning(rule, journal=journal) as (owner, _, turns):
+        push = asyncio.create_task(owner.handle(pushed("a")))
+        await until(lambda: rule.steps == 1)
+        running = next(t for t in asyncio.all_tasks() if "Owner.run" in repr(t.get_coro()))
+        running.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        late = asyncio.create_task(owner.handle(pushed("b")))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not push.done()
+        journal.on_disk.release()
+        assert any(isinstance(effect, Settled) for effect in await push)
+        assert any(isinstance(turn.event, Pushed) for turn in turns)
+        with pytest.raises(Unavailable):
+            await late

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from hocket_aggregator.snapshots.tensor_file import decode, encode
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors import safe_open
 
 from hocket.errors import CorruptState
@@ -43,15 +41,10 @@ def test_tensors_are_not_copied() -> None:
     assert before != after
 
 
-@given(st.integers(0, len(FILE) - 1), st.integers(1, 255), st.integers(0, len(FILE)))
-@settings(max_examples=300)
-def test_a_damaged_file_is_corrupt_state_or_still_tensors(at: int, change: int, end: int) -> None:
-    for data in (FILE[:at] + bytes([FILE[at] ^ change]) + FILE[at + 1 :], FILE[:end], FILE[end:]):
-        try:
-            found = decode(data, "a file")
-        except CorruptState:
-            continue
-        assert sum(tensor.nbytes for tensor in found.values()) <= len(data)
+@pytest.mark.parametrize("end", [0, 7, 8, 50, -1])
+def test_a_cut_file_is_corrupt_state(end: int) -> None:
+    with pytest.raises(CorruptState):
+        decode(FILE[:end], "a file")
 
 
 def test_the_message_names_the_file() -> None:

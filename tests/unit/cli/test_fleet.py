@@ -59,3 +59,13 @@ def test_a_wrong_file_is_told_by_device_and_key(tmp_path: Path, text: str, told:
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"nowhere\.toml cannot be read"):
         load_fleet(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    "text", ["device = 1", "x = " + "[" * 5000 + "]" * 5000, "[device]\nname=1"]
+)
+def test_fleet_files_that_are_toml_and_no_fleet(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text(text)
+    with pytest.raises(TaskError):
+        load_fleet(file)

@@ -1,25 +1,20 @@
-"""The registry's rules as a specification, and against a simple model under random schedules."""
+"""The registry's rules as a specification."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from support.members import BUSY, IDLE, LEASE_S, caller, changed, ids, members
 
-from hocket.core.capability import Capability, CostLine
-from hocket.core.chance import Stream
+from hocket.core.capability import CostLine
 from hocket.core.device import ANY_DEVICE, Caller, Device, DeviceFilter, DeviceState
 from hocket.core.ids import DeviceId, Incarnation
 from hocket.core.link import Link
-from hocket.core.membership import Membership
 from hocket.core.membership_events import (
     Changed,
     Departed,
-    Effect,
     Event,
     Expired,
     Granted,
@@ -32,26 +27,6 @@ from hocket.core.membership_events import (
     Tick,
 )
 from hocket.errors import InvalidRequest, NotFound, StaleIncarnation, UnknownDevice
-
-LEASE_S = 10.0
-IDLE = Capability(costs=(CostLine(1.0, 0.01, 0.001),), num_examples=100)
-BUSY = replace(IDLE, available=False, processor_share=0.2)
-
-
-def members(**options: int) -> Membership:
-    return Membership(LEASE_S, Stream(7, "ids"), **options)
-
-
-def caller(name: str, incarnation: int = 1) -> Caller:
-    return Caller(DeviceId(name), Incarnation(incarnation))
-
-
-def changed(effects: list[Effect]) -> list[Device]:
-    return [effect.device for effect in effects if isinstance(effect, Changed)]
-
-
-def ids(devices: list[Device]) -> list[str]:
-    return [device.device_id for device in devices]
 
 
 def test_the_first_join_grants_incarnation_one_and_a_full_lease() -> None:
@@ -264,151 +239,3 @@ def test_devices_come_in_the_order_of_their_ids_filtered_and_paged() -> None:
     assert ids(m.devices(named, 1.0, after_id="b")) == ["d"]
     with pytest.raises(NotFound):
         m.get("ghost", 1.0)
-
-
-def test_a_watcher_gets_every_change_after_its_revision() -> None:
-    m = members()
-    m.handle(Join("a", IDLE), 0.0)
-    m.handle(Join("b", IDLE), 0.0)
-    m.handle(Heartbeat(caller("a"), BUSY), 1.0)
-    m.handle(Heartbeat(caller("a"), IDLE), 2.0)
-    seen = m.changes_since(2, 2.0)
-    assert [(d.device_id, d.capability.available) for d in seen] == [("a", False), ("a", True)]
-    assert m.changes_since(4, 2.0) == []
-
-
-def test_a_watcher_from_before_the_log_gets_each_device_that_changed_as_it_is() -> None:
-    m = members(log_size=2)
-    for name in ("a", "b", "c"):
-        m.handle(Join(name, IDLE), 0.0)
-    for capability in (BUSY, IDLE, BUSY):
-        m.handle(Heartbeat(caller("a"), capability), 1.0)
-    assert ids(m.changes_since(4, 1.0)) == ["a", "a"]
-    assert [(d.device_id, d.revision) for d in m.changes_since(2, 1.0)] == [("c", 3), ("a", 6)]
-    assert ids(m.changes_since(0, 1.0)) == ["b", "c", "a"]
-    assert ids(m.changes_since(99, 1.0)) == ["b", "c", "a"]  # from another registry's life
-
-
-def test_a_restart_keeps_incarnations_and_gives_the_living_a_fresh_lease() -> None:
-    old = members()
-    for name in ("a", "b", "c"):
-        old.handle(Join(name, IDLE), 0.0)
-    old.handle(Leave(caller("b")), 1.0)
-    m = members()
-    m.restore(old.devices(ANY_DEVICE, 1.0), old.revision, now=1000.0)
-    assert m.next_deadline() == 1010.0
-    assert m.handle(Heartbeat(caller("a")), 1005.0) == [Renewed(caller("a"))]
-    assert m.handle(Join("b", IDLE), 1005.0)[0] == Granted(caller("b", 2))
-    assert m.handle(Tick(), 1010.0)[0] == Expired(caller("c"))
-
-
-def test_a_watcher_from_before_a_restart_gets_everything_once() -> None:
-    """Revision 3 was shown to the watcher, but the process died before it stored it."""
-    old = members()
-    old.handle(Join("a", IDLE), 0.0)
-    old.handle(Join("b", IDLE), 0.0)
-    stored, revision = old.devices(ANY_DEVICE, 0.0), old.revision
-    old.handle(Heartbeat(caller("a"), BUSY), 0.0)
-    m = members()
-    m.restore(stored, revision, now=0.0)
-    assert m.revision > old.revision
-    assert [d.capability for d in m.changes_since(old.revision, 0.0)] == [IDLE, IDLE]
-    m.handle(Heartbeat(caller("b"), BUSY), 1.0)
-    assert ids(m.changes_since(m.revision - 1, 1.0)) == ["b"]
-
-
-def test_a_watcher_who_saw_a_lease_end_that_was_never_stored_learns_that_it_goes_on() -> None:
-    old = members()
-    old.handle(Join("a", IDLE), 0.0)
-    stored, revision = old.devices(ANY_DEVICE, 0.0), old.revision
-    old.handle(Tick(), 10.0)
-    [seen] = old.changes_since(revision, 10.0)
-    m = members()
-    m.restore(stored, revision, now=0.0)
-    [again] = m.changes_since(seen.revision, 0.0)
-    assert (seen.state, again.state) == (DeviceState.EXPIRED, DeviceState.ALIVE)
-    assert again.revision > seen.revision  # or a watcher takes it for older news
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["join", "heartbeat", "busy", "leave", "tick"]),
-        st.sampled_from(["a", "b", "c"]),
-        st.integers(0, 2),  # how many incarnations behind the caller is
-        st.sampled_from([0.0, 0.5, 3.0, 10.0]),  # seconds until the step
-    ),
-    max_size=60,
-)
-
-
-class Model:
-    """What the rules promise, the slow way: every lease is looked at on every step."""
-
-    def __init__(self) -> None:
-        self.incarnation: dict[str, int] = {}
-        self.ends_at: dict[str, float] = {}  # of live leases only
-
-    def expire(self, now: float) -> set[str]:
-        due = {name for name, ends_at in self.ends_at.items() if now >= ends_at}
-        for name in due:
-            del self.ends_at[name]
-        return due
-
-
-@settings(max_examples=150, deadline=None)
-@given(STEPS)
-def test_any_schedule_agrees_with_the_model(steps: list[tuple[str, str, int, float]]) -> None:
-    m, model, now = members(log_size=8), Model(), 0.0
-    revisions, views = [0], {0: list[Device]()}
-    for what, name, behind, wait_s in steps:
-        now += wait_s
-        ended = m.handle(Tick(), now)
-        revisions += [device.revision for device in changed(ended)]
-        assert {e.caller.device_id for e in ended if isinstance(e, Expired)} == model.expire(now)
-        try:
-            effects = m.handle(event_of(what, name, model.incarnation.get(name, 1) - behind), now)
-        except (UnknownDevice, StaleIncarnation, InvalidRequest):
-            assert name not in model.ends_at or behind
-        else:
-            assert what in {"join", "tick"} or behind == 0
-            follow(model, what, name, now)
-            revisions += [device.revision for device in changed(effects)]
-        views[m.revision] = m.devices(ANY_DEVICE, 0.0)
-        alive = {d.device_id for d in m.devices(ANY_DEVICE, now) if d.state is DeviceState.ALIVE}
-        assert alive == set(model.ends_at)
-        assert {d.device_id: d.incarnation for d in m.devices(ANY_DEVICE, now)} == model.incarnation
-        assert m.next_deadline() == min(model.ends_at.values(), default=None)
-    assert all(later > earlier for earlier, later in pairwise(revisions))
-    for revision, view in views.items():
-        assert timeless([*view, *m.changes_since(revision, now)]) == timeless(
-            m.devices(ANY_DEVICE, now)
-        )
-
-
-def event_of(what: str, name: str, incarnation: int) -> Event:
-    who = caller(name, incarnation)
-    match what:
-        case "join":
-            return Join(name, IDLE)
-        case "heartbeat":
-            return Heartbeat(who)
-        case "busy":
-            return Heartbeat(who, BUSY)
-        case "leave":
-            return Leave(who)
-        case _:
-            return Tick()
-
-
-def follow(model: Model, what: str, name: str, now: float) -> None:
-    if what == "join":
-        model.incarnation[name] = model.incarnation.get(name, 0) + 1
-    if what in {"join", "heartbeat", "busy"}:
-        model.ends_at[name] = now + LEASE_S
-    if what == "leave":
-        model.ends_at.pop(name, None)
-
-
-def timeless(devices: list[Device]) -> dict[str, Device]:
-    """The last record of each device, without the running part of its lease."""
-    return {device.device_id: replace(device, lease_left_s=0.0) for device in devices}

@@ -42,7 +42,13 @@ def test_a_file_half_written_when_the_power_went_leaves_the_old_state(tmp_path: 
         json.dumps({"format": 1, "tally": {}, "more": 1}),
         json.dumps({"format": 1}),
         json.dumps({"format": 1, "tally": {}, "outbox": "the first"}),
+        json.dumps({"format": 1, "tally": 3}),
+        "1",
+        "null",
+        '"x"',
+        "[" * 100_000,
     ],
+    ids=lambda text: text[:30],
 )
 def test_a_damaged_file_is_a_typed_error_that_names_it(tmp_path: Path, text: str) -> None:
     (tmp_path / "device.json").write_text(text)

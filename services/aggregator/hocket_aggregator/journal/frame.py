@@ -2,14 +2,16 @@
 
 A segment begins with 40 bytes: magic, its number, its mark (8 random bytes), the length of the
 segment before it (0 for none), and xxh3-64 of those 32 bytes. Records follow without gaps, each a
-fixed header, a head (compact JSON) and data (a piece's bytes, else nothing):
+fixed header, a head (compact JSON), padding (zeros) and data (a piece's bytes, else nothing):
 
     mark       8 bytes  the segment's own, so that nothing a device sends can pass for a record
     number     8 bytes  1 for the segment's first record, then rising by one
     data hash  8 bytes  xxh3-64 of the data
     head len   4 bytes
     data len   4 bytes
-    kind       1 byte, then 7 zero bytes
+    kind       1 byte
+    padding    2 bytes  its length: large data begins on a page of 4096 bytes
+    unsynced   4 bytes  how many records right before this one were not known to be on the disk
     hash       8 bytes  xxh3-64 of the 40 bytes above and the head
 """
 
@@ -24,14 +26,16 @@ from hocket.core.ids import UpdateId
 from hocket.core.update import Dropped
 from hocket_aggregator.journal.entries import Discarded, Entry, Opened, Piece, Settled
 from hocket_aggregator.journal.heads import Kind, entry_of, head_of
+from hocket_aggregator.journal.pages import PAGE_BYTES, Part, lies_on_page, padding_to_page
 
 MAGIC = b"HKTJRNL\x01"
 MARK_BYTES = 8
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 MAX_DATA_BYTES = 1024 * 1024
+MAX_UNSYNCED = 2**32 - 1
 
 _BEGINNING = struct.Struct("<8sQ8sQ")
-_HEADER = struct.Struct("<8sQQIIB7x")
+_HEADER = struct.Struct("<8sQQIIBHI")
 _HASH = struct.Struct("<Q")
 BEGINNING_BYTES = _BEGINNING.size + _HASH.size
 HEADER_BYTES = _HEADER.size + _HASH.size
@@ -62,6 +66,16 @@ def beginning_of(raw: bytes, segment: int) -> Beginning | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a segment a record comes to lie."""
+
+    mark: bytes
+    number: int  # among the segment's records, from 1
+    offset: int  # in the file
+    synced: int  # the last of the segment's records that is known to be on disk, 0 if none is
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An entry ready to be written, but for its place."""
 
@@ -75,20 +89,37 @@ class Draft:
 
     @property
     def num_bytes(self) -> int:
-        """On disk."""
+        """On disk, without padding."""
         return HEADER_BYTES + len(self.head) + len(self.data)
+
+    @property
+    def most_bytes(self) -> int:
+        """On disk, with all the padding there may be."""
+        return self.num_bytes + (PAGE_BYTES if lies_on_page(self.data) else 0)
 
     @property
     def may_be_refused(self) -> bool:
         """Whether it is part of a body, which its device can push again later."""
         return self.kind in {Kind.OPENED, Kind.PIECE}
 
-    def prefix(self, mark: bytes, number: int) -> bytes:
-        """Header and head; the data follows."""
+    def part(self, place: Place) -> Part:
+        """Its bytes there."""
+        in_place = lies_on_page(self.data)
+        data_at = place.offset + HEADER_BYTES + len(self.head)
+        padding = padding_to_page(data_at) if in_place else 0
+        prefix = self.prefix(place, padding)
+        return Part(prefix, padding, self.data, in_place)
+
+    def prefix(self, place: Place, padding: int = 0) -> bytes:
+        """Header and head; padding and data follow."""
         digest = self.checksum
         if digest is None:
             digest = xxhash.xxh3_64_intdigest(self.data)
-        header = _HEADER.pack(mark, number, digest, len(self.head), len(self.data), self.kind)
+        lengths = len(self.head), len(self.data)
+        unsynced = min(place.number - 1 - place.synced, MAX_UNSYNCED)
+        header = _HEADER.pack(
+            place.mark, place.number, digest, *lengths, self.kind, padding, unsynced
+        )
         return header + _HASH.pack(xxhash.xxh3_64_intdigest(header + self.head)) + self.head
 
 
@@ -120,13 +151,22 @@ class FrameHeader:
     number: int
     kind: Kind
     head_bytes: int
+    padding: int
     data_bytes: int
     data_hash: int
+    synced: int  # the last record that is known to have been on disk when this one was written
     raw: bytes
 
-    def owns(self, head: bytes, data: bytes) -> bool:
-        """Whether these are the record's head and data, and both hashes are right."""
+    @property
+    def num_bytes(self) -> int:
+        """The whole record's, on disk."""
+        return HEADER_BYTES + self.head_bytes + self.padding + self.data_bytes
+
+    def owns(self, head: bytes, padding: bytes, data: bytes) -> bool:
+        """Whether these are the record's, and both hashes are right."""
         if len(head) != self.head_bytes or len(data) != self.data_bytes:
+            return False
+        if padding != bytes(self.padding):
             return False
         (digest,) = _HASH.unpack_from(self.raw, _HEADER.size)
         if digest != xxhash.xxh3_64_intdigest(self.raw[: _HEADER.size] + head):
@@ -138,11 +178,15 @@ def frame_header_of(raw: bytes, mark: bytes) -> FrameHeader | None:
     """A header that could be one of this segment's, or None. Nothing it claims exceeds a limit."""
     if len(raw) < HEADER_BYTES or not raw.startswith(mark):
         return None
-    _, number, data_hash, head_bytes, data_bytes, kind = _HEADER.unpack_from(raw)
-    most = MAX_DATA_BYTES if kind == Kind.PIECE else 0
-    if kind not in set(Kind) or head_bytes > MAX_HEAD_BYTES or data_bytes > most:
+    fields = _HEADER.unpack_from(raw)
+    _, number, data_hash, head_bytes, data_bytes, kind, padding, unsynced = fields
+    most, pad = (MAX_DATA_BYTES, PAGE_BYTES - 1) if kind == Kind.PIECE else (0, 0)
+    if kind not in set(Kind) or head_bytes > MAX_HEAD_BYTES:
         return None
-    return FrameHeader(number, Kind(kind), head_bytes, data_bytes, data_hash, raw)
+    if data_bytes > most or padding > pad or unsynced >= max(number, 1):
+        return None
+    synced = number - 1 - unsynced
+    return FrameHeader(number, Kind(kind), head_bytes, padding, data_bytes, data_hash, synced, raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +205,7 @@ class Frame:
     @property
     def num_bytes(self) -> int:
         """On disk."""
-        return HEADER_BYTES + len(self.head) + len(self.data)
+        return self.header.num_bytes
 
     def entry(self) -> Entry:
         """What it holds; raises ValueError for what no entry has."""

@@ -40,6 +40,7 @@ class Kind(IntEnum):
     DISCARDED = 4
     HELD = 5
     CONCLUDED = 6
+    SYNCED = 7  # no entry: only says what is known to be on disk
 
 
 def head_of(entry: Entry) -> tuple[Kind, bytes]:
@@ -72,6 +73,7 @@ def entry_of(kind: Kind, head: bytes, data: bytes, checksum: int) -> Entry:
             return Held(DeviceId(text(stored, "device_id")), Version(count(stored, "version")))
         case Kind.CONCLUDED:
             return Concluded(text(stored, "reason"))
+    raise ValueError(f"a {kind.name.lower()} record holds no entry")
 
 
 def _plain(entry: Entry) -> tuple[Kind, dict[str, Any]]:

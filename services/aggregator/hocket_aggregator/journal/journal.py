@@ -92,6 +92,7 @@ class Journal:
         """Return once it is handed to the system. Raises StorageFailed or Unavailable."""
         if ticket > self._at.written:
             self._check()
+            self._writer.hurry(ticket)
             await self._until_written.until(ticket)
 
     async def synced(self, ticket: int) -> None:

@@ -1,7 +1,9 @@
 """Reading a journal: what is sound, where a torn tail begins, and what is damage.
 
 A record that does not check out is a torn tail if it is in the last segment and no sound record
-follows it: writing it had not ended when the process did. Anywhere else it is damage.
+that follows it knows that it was on disk: the process, or the machine with its disk's cache, ended
+while it was written. What lies behind it was never acknowledged, and goes as well. Anywhere else,
+or where a later record knows better, it is damage.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from hocket_aggregator.journal.frame import (
     beginning_of,
     frame_header_of,
 )
+from hocket_aggregator.journal.heads import Kind
 
 _NAME = re.compile(r"(\d{10})\.journal")
 _WINDOW_BYTES = 1024 * 1024
@@ -138,7 +141,7 @@ class _Segment:
         return frame if frame is not None and frame.number == self._records + 1 else None
 
     def sound_beyond(self) -> int | None:
-        """The offset of a sound record, from `end` on, that came later than those found."""
+        """The offset of a sound record that knows that the one at `end` was on disk."""
         if self.beginning is None:
             # Nothing is written to a segment before its beginning is on disk.
             return BEGINNING_BYTES if self.last_byte() > BEGINNING_BYTES else None
@@ -147,7 +150,7 @@ class _Segment:
             at = window.find(mark)
             while at >= 0:
                 frame = self._frame(start + at, mark)
-                if frame is not None and frame.number > self._records:
+                if frame is not None and frame.header.synced > self._records:
                     return start + at
                 at = window.find(mark, at + 1)
         return None
@@ -162,7 +165,7 @@ class _Segment:
 
     def contradicts(self, beyond: int) -> CorruptState:
         """The record at `end` is unsound, and no torn tail."""
-        return _damage(self.file, self.end, f"no sound record, but there is one at byte {beyond}")
+        return _damage(self.file, self.end, f"no sound record, but a later one at byte {beyond}")
 
     def _frame(self, offset: int, mark: bytes) -> Frame | None:
         header = frame_header_of(self._read(offset, HEADER_BYTES), mark)
@@ -170,8 +173,9 @@ class _Segment:
             return None
         head_at = offset + HEADER_BYTES
         head = self._read(head_at, header.head_bytes)
-        data = self._read(head_at + header.head_bytes, header.data_bytes)
-        return Frame(header, head, data) if header.owns(head, data) else None
+        padding = self._read(head_at + header.head_bytes, header.padding)
+        data = self._read(offset + header.num_bytes - header.data_bytes, header.data_bytes)
+        return Frame(header, head, data) if header.owns(head, padding, data) else None
 
     def _windows(self, overlap: int) -> Iterator[tuple[int, bytes]]:
         start = self.end
@@ -191,6 +195,8 @@ def _entries(segment: _Segment, folder: Path) -> Generator[Found, None, bool]:
         # Asked first: a segment that has a successor is never added to again.
         complete = _are_later(folder, segment.number)
         for offset, frame in segment.frames():
+            if frame.header.kind is Kind.SYNCED:
+                continue
             try:
                 entry = frame.entry()
             except ValueError as error:

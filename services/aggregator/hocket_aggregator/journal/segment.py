@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Self
 
-from hocket_aggregator.journal.frame import BEGINNING_BYTES, MARK_BYTES, Beginning, Draft
+from hocket_aggregator.journal.frame import BEGINNING_BYTES, MARK_BYTES, Beginning, Draft, Place
+from hocket_aggregator.journal.pages import PAGE_BYTES, Pages, Part
 from hocket_aggregator.journal.reader import file_of
 
-STEP_BYTES = 16 * 1024 * 1024  # allocated at a time
+STEP_BYTES = 16 * 1024 * 1024  # allocated at a time, at most: at first as much as there is
 RESERVE_BYTES = 1024 * 1024  # kept free beyond what is written, for records that are not refused
 _LESS_BYTES = 16 * 1024  # of the reserve, where there is no room for all of it
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _CANNOT_ALLOCATE = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 _BUFFERS_A_CALL = 512  # Linux takes 1024
+_PAST_CACHE: int = getattr(os, "O_DIRECT", 0)
+"""Nobody reads a journal but after a crash, so the system's cache would only be filled with it: one
+more copy, into pages that must be found first and may be new to a virtual machine's host, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +31,41 @@ class Disk:
     """What a segment asks of the system; tests put a full or a broken disk here."""
 
     allocate: Callable[[int, int, int], None] = os.posix_fallocate
-    write: Callable[[int, Sequence[bytes | memoryview], int], int] = os.pwritev
+    write: Callable[[int, Sequence[memoryview], int], int] = os.pwritev
     sync: Callable[[int], None] = os.fdatasync
+    past_cache: bool = True  # where the file system can
 
 
 SYSTEM = Disk()
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a segment has come."""
+
+    end: int  # of the last whole record, in the file
+    records: int
+
+
 class Segment:
-    """One file, open for appending by one thread; any may sync `descriptor`."""
+    """One file, open for appending by one thread; any may `sync` it."""
 
     def __init__(self, file: Path, number: int, descriptor: int, disk: Disk, mark: bytes) -> None:
         self.file = file
         self.number = number
-        self.descriptor = descriptor
-        self.end = BEGINNING_BYTES  # of the last whole record
-        self._allocated = BEGINNING_BYTES
+        self.reached = Reached(0, 0)
+        self._descriptor = descriptor
+        self._allocated = 0
         self._can_allocate = True
         self._disk = disk
         self._mark = mark
-        self._records = 0
+        self._synced_records = 0
+        self._pages = Pages()
+
+    @property
+    def end(self) -> int:
+        """Of the last whole record."""
+        return self.reached.end
 
     @classmethod
     def create(
@@ -59,12 +78,10 @@ class Segment:
         """
         file = file_of(folder, number)
         mark = os.urandom(MARK_BYTES)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        descriptor = _opened(file, past_cache=disk.past_cache)
         segment = cls(file, number, descriptor, disk, mark)
         try:
-            _, error = segment._write_all([Beginning(number, mark, bytes_before).encode()], 0)
-            if error is not None:
-                raise error
+            segment._begin(Beginning(number, mark, bytes_before))
             segment._reserve(must=must_reserve)
             disk.sync(descriptor)
             _sync_folder(folder)
@@ -80,7 +97,7 @@ class Segment:
         if not self._can_allocate or needed <= self._allocated:
             return
         try:
-            self._allocate(max(needed, self._allocated + STEP_BYTES))
+            self._allocate(max(needed, self._allocated + min(self._allocated, STEP_BYTES)))
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
@@ -91,40 +108,65 @@ class Segment:
 
         Raises OSError for any other failure.
         """
-        buffers: list[bytes | memoryview] = []
-        for number, draft in enumerate(drafts, self._records + 1):
-            buffers.append(draft.prefix(self._mark, number))
-            if draft.data:
-                buffers.append(draft.data)
-        written, error = self._write_all(buffers, self.end)
-        whole = list(takewhile(lambda end: end <= written, accumulate(d.num_bytes for d in drafts)))
-        self.end += whole[-1] if whole else 0
+        parts, reached = [], self.reached
+        steps = [reached]
+        for draft in drafts:
+            number = reached.records + 1
+            part = draft.part(Place(self._mark, number, reached.end, self._synced_records))
+            reached = Reached(reached.end + part.num_bytes, number)
+            parts.append(part)
+            steps.append(reached)
+        written_end, error = self._append(parts)
+        self.reached = max(
+            (step for step in steps if step.end <= written_end), key=lambda step: step.end
+        )
         # There may have been room for records, though not for the reserve beyond them.
         self._allocated = max(self._allocated, self.end)
-        self._records += len(whole)
         if error is not None:
-            os.ftruncate(self.descriptor, self.end)
-            self._allocated = self.end
-        return len(whole), error
+            self._take_back()
+        return self.reached.records - steps[0].records, error
 
-    def sync(self, end: int) -> None:
-        """Have all up to `end` on disk, and not in memory: nobody reads it but after a crash.
-
-        A journal that fills the system's cache takes pages which it must first make room for; on
-        a virtual machine they may be new to the host, too, and cost ten times what they hold.
-        Raises OSError.
-        """
-        self._disk.sync(self.descriptor)
-        # From the start: what straddled the end before is only let go as a whole.
-        os.posix_fadvise(self.descriptor, 0, end, os.POSIX_FADV_DONTNEED)
+    def sync(self, reached: Reached) -> None:
+        """Have all that was written so far on disk. Raises OSError."""
+        self._disk.sync(self._descriptor)
+        self._synced_records = reached.records
 
     def finish(self) -> None:
         """Give back what was allocated and not used, sync and close. Raises OSError."""
         try:
-            os.ftruncate(self.descriptor, self.end)
-            self._disk.sync(self.descriptor)
+            os.ftruncate(self._descriptor, self.end)
+            self._disk.sync(self._descriptor)
         finally:
-            os.close(self.descriptor)
+            os.close(self._descriptor)
+
+    def _begin(self, beginning: Beginning) -> None:
+        part = Part(beginning.encode(), 0, memoryview(b""), in_place=False)
+        try:
+            _, error = self._append([part])
+        except OSError as refused:
+            if refused.errno != errno.EINVAL or not _goes_past_cache(self._descriptor):
+                raise
+            _use_cache(self._descriptor)  # its pages are larger than ours
+            self._pages.hold(b"")
+            _, error = self._append([part])
+        if error is not None:
+            raise error
+        self.reached = Reached(BEGINNING_BYTES, 0)
+        self._allocated = BEGINNING_BYTES
+
+    def _append(self, parts: Sequence[Part]) -> tuple[int, OSError | None]:
+        """Where in the file what is written ends, which may be within a record or beyond all."""
+        laid = self._pages.lay_out(self.end, parts)
+        written, error = self._write_all(laid.buffers, laid.start)
+        return laid.start + written, error
+
+    def _take_back(self) -> None:
+        """Nothing of a record stays that is not whole."""
+        os.ftruncate(self._descriptor, self.end)
+        self._allocated = self.end
+        begin, page = self.end - self.end % PAGE_BYTES, self._pages.page()
+        num_bytes = os.preadv(self._descriptor, [page], begin)
+        self._pages.hold(bytes(page[: min(num_bytes, self.end - begin)]))
 
     def _reserve(self, *, must: bool) -> None:
         try:
@@ -139,25 +181,23 @@ class Segment:
 
     def _allocate(self, end: int) -> None:
         try:
-            self._disk.allocate(self.descriptor, self._allocated, end - self._allocated)
+            self._disk.allocate(self._descriptor, self._allocated, end - self._allocated)
         except OSError as error:
             if error.errno in _CANNOT_ALLOCATE:
                 self._can_allocate = False
                 return
-            os.ftruncate(self.descriptor, self._allocated)  # some may have been allocated
+            os.ftruncate(self._descriptor, self._allocated)  # some may have been allocated
             raise
         self._allocated = end
 
-    def _write_all(
-        self, buffers: Sequence[bytes | memoryview], offset: int
-    ) -> tuple[int, OSError | None]:
+    def _write_all(self, buffers: Sequence[memoryview], offset: int) -> tuple[int, OSError | None]:
         """The number of bytes written; fewer than there are only if there was no room."""
         total = 0
         for start in range(0, len(buffers), _BUFFERS_A_CALL):
             rest = list(buffers[start : start + _BUFFERS_A_CALL])
             while rest:
                 try:
-                    written = self._disk.write(self.descriptor, rest, offset + total)
+                    written = self._disk.write(self._descriptor, rest, offset + total)
                 except OSError as error:
                     if error.errno not in NO_ROOM:
                         raise
@@ -167,11 +207,32 @@ class Segment:
         return total, None
 
 
-def _without(buffers: list[bytes | memoryview], num_bytes: int) -> list[bytes | memoryview]:
+def _opened(file: Path, *, past_cache: bool) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    if past_cache:
+        try:
+            return os.open(file, flags | _PAST_CACHE, 0o644)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # of a file system that cannot
+                raise
+            file.unlink(missing_ok=True)
+    return os.open(file, flags, 0o644)
+
+
+def _goes_past_cache(descriptor: int) -> bool:
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & _PAST_CACHE)
+
+
+def _use_cache(descriptor: int) -> None:
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, flags & ~_PAST_CACHE)
+
+
+def _without(buffers: list[memoryview], num_bytes: int) -> list[memoryview]:
     """What is left of the buffers after their first bytes."""
     for index, buffer in enumerate(buffers):
         if num_bytes < len(buffer):
-            return [memoryview(buffer)[num_bytes:], *buffers[index + 1 :]]
+            return [buffer[num_bytes:], *buffers[index + 1 :]]
         num_bytes -= len(buffer)
     return []
 

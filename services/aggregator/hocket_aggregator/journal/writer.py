@@ -23,6 +23,7 @@ from hocket_aggregator.journal.segment import NO_ROOM, Disk, Segment
 
 EAGER_BYTES = 8 * 1024 * 1024  # unsynced, at which a sync starts unasked
 GROUP_BYTES = 4 * 1024 * 1024  # written at a time
+LINGER_S = 0.02  # for so much, while nobody waits for what there is: threads cost more than bytes
 RETRY_AFTER_S = 10.0
 
 
@@ -66,6 +67,8 @@ class Writer:
         self._to_write = threading.Condition(lock)
         self._to_sync = threading.Condition(lock)
         self._queue: deque[Draft | _Rotate | _End] = deque()
+        self._queued_bytes = 0
+        self._hurry = False  # write what is queued without waiting for more
         self._written_bytes = 0
         self._written = 0
         self._synced = 0
@@ -84,10 +87,20 @@ class Writer:
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True).start()
 
     def put(self, draft: Draft) -> None:
-        """Have a record written."""
+        """Have a record written, before long or, if it is an answer, at once."""
         with self._to_write:
             self._queue.append(draft)
-            self._to_write.notify()
+            self._queued_bytes += draft.num_bytes
+            if draft.kind is Kind.SETTLED or self._queued_bytes >= GROUP_BYTES:
+                self._hurry_up()
+            elif len(self._queue) == 1:
+                self._to_write.notify()
+
+    def hurry(self, ticket: int) -> None:
+        """Somebody waits until this is written."""
+        with self._to_write:
+            if ticket > self._written:
+                self._hurry_up()
 
     def rotate(self, segment: int) -> None:
         """Have what comes next written to that segment."""
@@ -103,11 +116,17 @@ class Writer:
             if ticket > self._synced:  # what was synced just now is being told
                 heapq.heappush(self._wanted, ticket)
                 self._to_sync.notify()
+            if ticket > self._written:
+                self._hurry_up()
 
     def _enqueue(self, mark: _Rotate | _End) -> None:
         with self._to_write:
             self._queue.append(mark)
-            self._to_write.notify()
+            self._hurry_up()
+
+    def _hurry_up(self) -> None:
+        self._hurry = True
+        self._to_write.notify()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -158,6 +177,7 @@ class Writer:
                     )
                 case _End():
                     self._drain()
+                    self._segment.write([self._synced_mark()])
                     self._segment.finish()
                     with self._to_sync:
                         self._over = True
@@ -168,6 +188,7 @@ class Writer:
         """Drafts that are queued one after the other, or a mark; None when all is over."""
         with self._to_write:
             self._to_write.wait_for(lambda: self._queue or self._over)
+            self._to_write.wait_for(lambda: self._hurry or self._over, LINGER_S)
             if self._over:
                 return None
             group: list[Draft] = []
@@ -181,6 +202,8 @@ class Writer:
                     break
                 group.append(work)
                 num_bytes += work.num_bytes
+            self._queued_bytes -= num_bytes
+            self._hurry = bool(self._queue)
             return group
 
     def _write_group(self, group: list[Draft]) -> None:
@@ -192,9 +215,10 @@ class Writer:
         if settled:
             reach(Failpoint.AFTER_JOURNAL_WRITE)
         with self._to_sync:
-            self._written = group[-1].ticket
+            self._written = max(self._written, group[-1].ticket)
             self._settled += settled
-            self._written_bytes += sum(draft.num_bytes for draft in group)
+            appended = (draft for draft in group if draft.kind is not Kind.SYNCED)
+            self._written_bytes += sum(draft.num_bytes for draft in appended)
             self._unsynced_bytes += self._segment.end - start
             self._to_sync.notify()
         self._tell(*refused)
@@ -221,12 +245,12 @@ class Writer:
             draft = todo.popleft()
             if self._is_skipped(draft):
                 continue
-            error = self._make_room(num_bytes + draft.num_bytes)
+            error = self._make_room(num_bytes + draft.most_bytes)
             if error is not None and draft.may_be_refused:
                 refused.append(self._refuse(draft, error))
                 continue
             admitted.append(draft)
-            num_bytes += draft.num_bytes
+            num_bytes += draft.most_bytes
         return admitted
 
     def _is_skipped(self, draft: Draft) -> bool:
@@ -277,14 +301,20 @@ class Writer:
                 if self._over:
                     return
                 written, num_bytes = self._written, self._unsynced_bytes
-                settled, segment, end = self._settled, self._segment, self._segment.end
+                settled, segment = self._settled, self._segment
+                reached = segment.reached
             if settled > self._settled_synced:
                 reach(Failpoint.BEFORE_JOURNAL_SYNC)
-            segment.sync(end)
+            segment.sync(reached)
             if settled > self._settled_synced:
                 reach(Failpoint.AFTER_JOURNAL_SYNC)
             with self._to_write:
                 self.syncs += 1
+                if settled > self._settled_synced and not self._queue:
+                    # Else what is written next says so: that no answer may be missing any more.
+                    mark = self._synced_mark()
+                    self._queue.append(mark)
+                    self._queued_bytes += mark.num_bytes
                 self._synced, self._settled_synced = written, settled
                 self._unsynced_bytes -= num_bytes
                 while self._wanted and self._wanted[0] <= written:
@@ -292,8 +322,13 @@ class Writer:
                 self._to_write.notify()
             self._tell()
 
+    def _synced_mark(self) -> Draft:
+        return Draft(Kind.SYNCED, b"{}", self._written)
+
     def _is_due(self) -> bool:
         if self._synced == self._written:
             return False
+        if self._settled > self._settled_synced:  # somebody waits for each answer
+            return True
         wanted = bool(self._wanted) and self._wanted[0] <= self._written
         return wanted or self._draining or self._unsynced_bytes >= EAGER_BYTES

@@ -141,8 +141,8 @@ class Records:
             self._ended = True
             self._answer(_shutting_down())
 
-    async def close(self, status: Status) -> None:
-        """Save what is left, and where the task stood at the end. Call it after `run`.
+    async def close(self, status: Status | None = None) -> None:
+        """Save what is left, and where the task stood at the end, if told. Call it after `run`.
 
         Raises StorageFull or Unavailable: the journal has it all, and the next start goes on.
         """

@@ -6,14 +6,14 @@ The journal is the truth. What is missing here is saved again, and what is here 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, delete, select, update
 
-from hocket.core.ids import DeviceId, Version
+from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.ledger import Ledger
 from hocket.core.records import DeviceStatus, Evaluation, Status, UpdateRecord, VersionRecord
 from hocket.errors import StartupError
@@ -34,6 +34,7 @@ from hocket_aggregator.metadata.tables import (
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MOST_NAMED = 500  # rows in one statement
 SCHEMA = Schema("aggregator", queries.DATABASE, Path(__file__).with_name("migrations"), to_json)
 
 
@@ -116,12 +117,16 @@ class Store:
         """Each device's part in the task, as the updates on record add up; every device away."""
         return await self.read(queries.tallies)
 
-    async def forget_after(self, version: Version) -> tuple[int, int]:
+    async def forget_after(
+        self, version: Version, pending: Collection[UpdateId] = ()
+    ) -> tuple[int, int]:
         """Remove what came after a version (0: every version): how many versions, and updates.
 
-        For a task whose journal was switched off, and which goes back to a snapshot.
+        For a task whose journal was switched off, and which goes back to a snapshot. The updates
+        in its buffer, `pending`, stay: the next version will be made from them. Updates that were
+        dropped stay so.
         """
-        return await self.database.write(_forget_after, version)
+        return await self.database.write(_forget_after, version, frozenset(pending))
 
     async def close(self) -> None:
         """Let the folder go."""
@@ -151,7 +156,13 @@ def _write(connection: Connection, batch: Batch, status: Encoded | None) -> None
         put(connection, FACTS, [{"name": "status", "value": status}])
 
 
-def _forget_after(connection: Connection, version: Version) -> tuple[int, int]:
-    updates = connection.execute(delete(UPDATES).where(UPDATES.c.version > version))
+def _forget_after(
+    connection: Connection, version: Version, pending: Collection[UpdateId]
+) -> tuple[int, int]:
+    later = select(UPDATES.c.number, UPDATES.c.update_id).where(UPDATES.c.version > version)
+    gone = [number for number, name in connection.execute(later).all() if name not in pending]
+    for start in range(0, len(gone), MOST_NAMED):
+        some = UPDATES.c.number.in_(gone[start : start + MOST_NAMED])
+        connection.execute(delete(UPDATES).where(some))
     versions = connection.execute(delete(VERSIONS).where(VERSIONS.c.version > version))
-    return versions.rowcount, updates.rowcount
+    return versions.rowcount, len(gone)

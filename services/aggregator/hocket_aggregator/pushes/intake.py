@@ -28,9 +28,10 @@ from hocket.errors import (
 from hocket.learn.codecs.payload import check_header
 from hocket.learn.submodels.plan import IndexPlan
 from hocket_aggregator.finishing import finished
+from hocket_aggregator.job import Core, Take
 from hocket_aggregator.metadata.records import Records
 from hocket_aggregator.models import Sliceable, is_small, main_codec
-from hocket_aggregator.owner import Core, Owner, Take
+from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.staging import Staged, Staging
 from hocket_aggregator.roster import Roster
 

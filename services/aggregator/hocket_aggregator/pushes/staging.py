@@ -88,12 +88,21 @@ class Staging:
         return known.reader
 
     def restore(self, header: UpdateHeader, assembler: Assembler, segment: int) -> None:
-        """Take back what had come of a body before a restart; left out where there is no room."""
+        """Take back what had come of a body before a restart, one after the other as they began.
+
+        The oldest go where there is no room for all. A body that the disk had no room for is among
+        them, as far as it had come, since nothing in the journal says that it was refused: its
+        device goes on from there, and if it never comes, the body goes as any other does.
+        """
         body = Body(header, assembler, segment, touched_at=self._now())
-        if self.num_bytes + body.num_bytes > self._limit_bytes:
+        if body.num_bytes > self._limit_bytes:
             self._discard(header.update_id)
-        else:
-            self._bodies[header.update_id] = body
+            return
+        for oldest in list(self._bodies.values()):
+            if self.num_bytes + body.num_bytes <= self._limit_bytes:
+                break
+            self._discard(oldest.header.update_id)
+        self._bodies[header.update_id] = body
 
     @property
     def num_bytes(self) -> int:
@@ -213,8 +222,8 @@ class Staged:
         journal = self.staging.journal
         await journal.room()
         self.staging.touch(self.body, self)
-        self.body.assembler.add(chunk)
-        piece = Piece(self.header.update_id, chunk.offset, chunk.data, chunk.checksum)
+        data = self.body.assembler.add(chunk)
+        piece = Piece(self.header.update_id, chunk.offset, data, chunk.checksum)
         self.body.ticket = journal.append(piece)
 
     async def finish(self) -> Payload:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hocket.core.coordinator import Coordinator
 from hocket.core.events import VersionMade
-from hocket.core.ids import UpdateId, Version
+from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.ledger import Ledger
 from hocket.core.past import Answered, BaseHeld, Ended
 from hocket.core.state import TaskState
@@ -31,8 +31,6 @@ from hocket_aggregator.journal.reader import Found, read_entries
 from hocket_aggregator.models import Sliceable
 from hocket_aggregator.setup import Setup
 from hocket_aggregator.snapshots.snapshots import Snapshot
-
-JOURNALLED = "journalled"
 
 
 @dataclass(slots=True)
@@ -67,7 +65,8 @@ class History:
         bases_in_memory: int = IN_MEMORY,
     ) -> None:
         self.core = core_from(setup, snapshot, ledger, shelf, bases_in_memory)
-        self.bodies: dict[UpdateId, OpenBody] = {}
+        self.bodies: dict[UpdateId, OpenBody] = {}  # in the order in which they began
+        self._latest: dict[DeviceId, UpdateId] = {}  # that each device has begun
         self._snapshot = snapshot
         self._folder = folder
         self._model = Sliceable.of(setup.graph)
@@ -92,8 +91,7 @@ class History:
         new = found.segment >= self._snapshot.segment  # older ones are read for their pieces only
         match found.entry:
             case Opened(header, payload):
-                body = OpenBody(header, Assembler(payload, self._limit_bytes), found.segment)
-                self.bodies[header.update_id] = body
+                self._open(OpenBody(header, Assembler(payload, self._limit_bytes), found.segment))
             case Piece(update_id, offset, data, checksum) if update_id in self.bodies:
                 self.bodies[update_id].assembler.add(Chunk(offset, memoryview(data), checksum))
             case Discarded(update_id):
@@ -106,6 +104,19 @@ class History:
             case Concluded(reason) if new:
                 self.core.relive(Ended(Finished(reason)))
         return None
+
+    def _open(self, body: OpenBody) -> None:
+        """As staging does: a device's next body takes the place of one that has not come whole.
+
+        The journal says so itself of every body but one that the disk had no room for.
+        """
+        header = body.header
+        before = self.bodies.get(self._latest.get(header.device_id, header.update_id))
+        if before is not None and not before.assembler.is_complete:
+            del self.bodies[before.header.update_id]
+        self.bodies.pop(header.update_id, None)  # so that bodies are in the order of their begin
+        self.bodies[header.update_id] = body
+        self._latest[header.device_id] = header.update_id
 
     def _settle(self, settled: Settled, body: OpenBody | None) -> Lived:
         update = self._update(settled, body)
@@ -185,7 +196,7 @@ def snapshot_of(
         updates_rejected=state.updates_rejected,
         triggers_sent=state.triggers_sent,
         finished=state.finished.reason if state.finished else "",
-        totals={JOURNALLED: float(journalled)},
+        journalled=journalled,
         created_unix_s=unix_s,
     )
 

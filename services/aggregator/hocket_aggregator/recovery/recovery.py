@@ -23,7 +23,6 @@ from hocket_aggregator.journal.entries import Settled
 from hocket_aggregator.journal.reader import cut_torn_tail, read_entries, segments
 from hocket_aggregator.metadata.store import Batch, Store
 from hocket_aggregator.recovery.history import (
-    JOURNALLED,
     History,
     Lived,
     OpenBody,
@@ -50,7 +49,7 @@ class Recovered:
         """Whether the snapshot holds all, and says the truth of whether a journal follows it."""
         if self.snapshot is None or self.updates:
             return False
-        return bool(self.snapshot.totals.get(JOURNALLED, 1)) == journalled
+        return self.snapshot.journalled == journalled
 
 
 async def recover(
@@ -72,6 +71,8 @@ async def recover(
     if snapshot is None:
         await _must_be_new(store, journal)
         return Recovered(core_from(setup, _beginning(setup), Ledger(), shelf, bases_in_memory))
+    if not snapshot.journalled:
+        await _go_back(store, snapshot)  # before the answers that are gone are read
     dense_bytes = setup.terms.manifest.dense_bytes
     ledger = await store.ledger(min(snapshot.bases, default=snapshot.newest.version))
     lost = Batch()
@@ -98,7 +99,7 @@ async def recover(
         updates=recovered.updates,
         bodies=len(recovered.bodies),
     )
-    await _agree(store, history.core.newest.version, snapshot, journal)
+    await _agree(store, history.core.newest.version, journal)
     return recovered
 
 
@@ -170,15 +171,19 @@ def _is_blank(journal: Path) -> bool:
     return next(read_entries(journal, 1), None) is None
 
 
-async def _agree(store: Store, newest: Version, snapshot: Snapshot, journal: Path) -> None:
-    """What was recorded must have been rebuilt, unless there was no journal to rebuild it from."""
+async def _go_back(store: Store, snapshot: Snapshot) -> None:
+    """Where no journal followed a snapshot, what came after it never happened."""
+    newest = snapshot.newest.version
+    versions, updates = await store.forget_after(newest, snapshot.pending_ids)
+    if versions or updates:
+        log.warning("records_removed", after_version=newest, versions=versions, updates=updates)
+
+
+async def _agree(store: Store, newest: Version, journal: Path) -> None:
+    """What was recorded must have been rebuilt."""
     recorded = await store.newest_version()
-    if recorded <= newest:
-        return
-    if snapshot.totals.get(JOURNALLED, 1):
+    if recorded > newest:
         raise CorruptState(
             f"{journal.parent} tells of version {recorded}, but snapshot and journal lead to "
             f"version {newest} only: a file of {journal} is missing; restore it from a copy"
         )
-    versions, updates = await store.forget_after(newest)
-    log.warning("records_removed", after_version=newest, versions=versions, updates=updates)

@@ -19,6 +19,7 @@ from hocket_aggregator.journal.reader import segments
 from hocket_aggregator.recovery.history import History
 from hocket_aggregator.setup import Setup
 from hocket_aggregator.snapshots.blobs import open_blobs
+from hocket_aggregator.snapshots.place import place_of
 from hocket_aggregator.snapshots.snapshots import Snapshots
 from hocket_aggregator.snapshots.tensor_file import encode
 
@@ -42,13 +43,14 @@ async def replay(
     cannot be rebuilt any more, or not yet, and CorruptState, which names file and offset.
     """
     terms = setup.terms
-    snapshots = Snapshots(open_blobs(blobs or data_dir), terms.name, terms.manifest, setup.strategy)
+    place = blobs or place_of(data_dir)
+    snapshots = Snapshots(open_blobs(place), terms.name, terms.manifest, setup.strategy)
     if version:
         snapshot = await snapshots.at_or_before(Version(version))
     else:
         found = await snapshots.newest(set_aside=False)
         if found is None:
-            raise NotFound(f"no snapshot is in {data_dir}; run an aggregator there first")
+            raise NotFound(f"no snapshot is in {place}; run an aggregator there first")
         snapshot = found
     history = History(setup, snapshot, data_dir / JOURNAL)
     try:

@@ -14,10 +14,11 @@ from hocket.core.clock import Clock
 from hocket.core.events import TaskFinished
 from hocket.errors import HocketError
 from hocket_aggregator.finishing import finished
+from hocket_aggregator.job import Core
 from hocket_aggregator.journal import AnyJournal, Unjournalled
 from hocket_aggregator.journal.reader import drop_before
 from hocket_aggregator.journal.retention import oldest_within
-from hocket_aggregator.owner import Core, Owner
+from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.staging import Staging
 from hocket_aggregator.recovery.history import snapshot_of
 from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots

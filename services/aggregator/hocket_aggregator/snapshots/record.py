@@ -14,6 +14,7 @@ from typing_extensions import Buffer
 
 from hocket.core.manifest import Manifest
 from hocket.errors import CorruptState, StartupError
+from hocket_aggregator.plain import compact_json, object_of
 
 SNAPSHOTS = "snapshots"
 FORMAT = 1
@@ -88,7 +89,7 @@ class SnapshotRecord:
     updates_rejected: Count
     triggers_sent: Count
     finished: str
-    totals: dict[str, Finite]
+    journalled: bool
     created_unix_s: Finite
 
     @property
@@ -111,7 +112,7 @@ class SnapshotRecord:
         return {version_blob(version) for version in self.digests} | set(self.tensors.values())
 
     def encode(self) -> bytes:
-        """The file: its checksum first, then the rest. Raises ValueError for NaN among totals."""
+        """The file: its checksum first, then the rest. Raises ValueError for a time of NaN."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["origin"] = asdict(self.origin)
         body = json.dumps(values, allow_nan=False, separators=(",", ":")).encode()
@@ -131,7 +132,7 @@ def decode_record(data: Buffer, what: str) -> SnapshotRecord:
     if _checksum(body).encode() != found[1]:
         raise CorruptState(f"{what} does not match its checksum")
     try:
-        record = _RECORDS.validate_json(body)
+        record = _RECORDS.validate_json(_in_todays_words(body))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -163,6 +164,21 @@ def _contradiction(record: SnapshotRecord) -> str:
         if not name.startswith(("memory/", "slots/")):
             return f"tensor {name!r} belongs to nothing"
     return ""
+
+
+def _in_todays_words(body: bytes) -> bytes:
+    """Manifests had a map of numbers once, `totals`, and in it whether there was a journal."""
+    if b'"totals":' not in body:
+        return body
+    try:
+        stored = object_of(body)
+        totals = stored.pop("totals", None)
+        if not isinstance(totals, dict):
+            return body  # so that it is told what is wrong with it
+        stored.setdefault("journalled", bool(totals.get("journalled", True)))
+        return compact_json(stored).encode()
+    except (ValueError, RecursionError):
+        return body  # likewise
 
 
 def _checksum(body: bytes) -> str:

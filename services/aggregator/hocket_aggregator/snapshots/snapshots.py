@@ -56,7 +56,7 @@ class Snapshot:
     updates_rejected: int
     triggers_sent: int
     finished: str  # the reason; empty if the task goes on
-    totals: Mapping[str, float]  # finite; of the service, not of the rules
+    journalled: bool  # there is a journal from `segment` on
     created_unix_s: float
 
 
@@ -213,7 +213,7 @@ class Snapshots:
             updates_rejected=snapshot.updates_rejected,
             triggers_sent=snapshot.triggers_sent,
             finished=snapshot.finished,
-            totals=dict(snapshot.totals),
+            journalled=snapshot.journalled,
             created_unix_s=snapshot.created_unix_s,
         )
 
@@ -237,7 +237,7 @@ class Snapshots:
             updates_rejected=record.updates_rejected,
             triggers_sent=record.triggers_sent,
             finished=record.finished,
-            totals=record.totals,
+            journalled=record.journalled,
             created_unix_s=record.created_unix_s,
         )
 

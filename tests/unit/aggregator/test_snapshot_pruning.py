@@ -1,0 +1,65 @@
+"""Which snapshots stay, which journal they need, and what is let go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hocket_aggregator.snapshots.blobs import open_blobs
+from hocket_aggregator.snapshots.snapshots import Stored
+from support.snapshots import assert_same, filled, left, snapshot, snapshots
+
+from hocket.core.ids import Version
+
+
+async def test_they_are_listed_oldest_first() -> None:
+    blobs = open_blobs("memory://")
+    await filled(blobs, 9, 2, 10)
+    await snapshots(blobs).save(snapshot(9, 95))
+    expected = [(2, 20), (9, 90), (9, 95), (10, 100)]
+    assert await snapshots(blobs).stored() == [Stored(Version(v), s, s) for v, s in expected]
+
+
+async def test_the_newest_stay_with_the_journal_that_two_of_them_need() -> None:
+    blobs = open_blobs("memory://")
+    stored = await filled(blobs, 2, 3, 4, 5, 6)
+    assert await stored.prune(3, None) == 50
+    assert await left(blobs) == [4, 5, 6]
+    assert await blobs.names("versions") == [f"versions/{v}.safetensors" for v in (3, 4, 5, 6)]
+    assert await stored.prune(1, None) == 60
+    assert await left(blobs) == [6]
+
+
+async def test_pieces_of_open_bodies_count_as_needed() -> None:
+    blobs = open_blobs("memory://")
+    stored = await filled(blobs, 2, 3, 4, pieces_before=7)
+    assert await stored.prune(2, None) == 23
+    assert await stored.prune(2, 24) == 23  # what recovery needs stays, whatever the rule says
+
+
+async def test_the_oldest_from_which_the_journal_is_complete_stays() -> None:
+    blobs = open_blobs("memory://")
+    stored = await filled(blobs, 2, 3, 4, 5, 6, 7)
+    assert await stored.prune(2, 30) == 30
+    assert await left(blobs) == [3, 6, 7]
+    assert await stored.prune(2, 31) == 60  # it is no longer: the next one is among the newest
+    assert await left(blobs) == [6, 7]
+    assert await stored.prune(2, 1000) == 60
+
+
+async def test_what_no_snapshot_names_goes(tmp_path: Path) -> None:
+    stored = await filled(open_blobs(tmp_path), 2)
+    rubbish = [
+        "versions/99.safetensors",
+        "versions/3.safetensors.partial",
+        "tensors/abc.safetensors",
+        "tensors/abc.safetensors.partial",
+        "snapshots/0000000003-0000000001.json.partial",
+    ]
+    for name in rubbish:
+        (tmp_path / name).write_bytes(b"x")
+    aside = tmp_path / "snapshots" / "0000000001-0000000001.damaged"
+    aside.write_bytes(b"for a person to look at")
+    await stored.prune(1, None)
+    assert not [name for name in rubbish if (tmp_path / name).exists()]
+    assert aside.exists()
+    assert_same(await snapshots(open_blobs(tmp_path)).newest(), snapshot(2, 20))
