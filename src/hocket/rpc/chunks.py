@@ -12,7 +12,7 @@ from hocket.errors import CorruptPayload, PayloadTooLarge
 from hocket.rpc.push_message import Chunk, from_pb
 from hocket.v1 import types_pb2 as pb
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 512 * 1024
 MAX_CHUNK_BYTES = 1024 * 1024
 
 
