@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from hocket_aggregator.aggregator import Limits
-from hocket_aggregator.digest import digest_of
 from hocket_aggregator.recovery.reader import (
     read_lineage,
     read_model,
@@ -30,6 +29,7 @@ from hocket.core.records import DevicePhase
 from hocket.core.stop import Stop
 from hocket.core.update import Applied
 from hocket.errors import NotFound, StartupError
+from hocket.learn.digest import digest_of
 from hocket.learn.flat import views
 
 

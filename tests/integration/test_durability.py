@@ -26,7 +26,16 @@ from hocket.core.ledger import Ledger
 from hocket.core.stop import Stop
 from hocket.core.update import Applied, Dropped, DropReason
 from hocket.errors import CorruptState, InvalidUpdate, UnknownVersion
-from hocket.learn.strategies import AnyStrategy, FedASMU, FedAvg, FedBuff
+from hocket.learn.strategies import (
+    AnyStrategy,
+    Ca2fl,
+    Fadas,
+    FedASMU,
+    FedAvg,
+    FedBuff,
+    FedNova,
+    Port,
+)
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
 from hocket.task import Limits
@@ -35,8 +44,17 @@ from hocket.v1 import aggregator_pb2 as pb
 
 @pytest.mark.parametrize(
     "strategy",
-    [FedASMU(), FedASMU(memory="sketch", sketch_size=64), FedBuff(goal=3), FedAvg(cohort=4)],
-    ids=["fedasmu", "sketch", "fedbuff", "fedavg"],
+    [
+        FedASMU(),
+        FedASMU(memory="sketch", sketch_size=64),
+        FedBuff(goal=3),
+        FedAvg(cohort=4),
+        Port(minimum=3),
+        Ca2fl(goal=3, devices=4),
+        Fadas(goal=3),
+        FedNova(cohort=4, momentum=0.5),
+    ],
+    ids=["fedasmu", "sketch", "fedbuff", "fedavg", "port", "ca2fl", "fadas", "fednova"],
 )
 async def test_nothing_acknowledged_is_lost_and_the_future_is_the_same(
     tmp_path: Path, strategy: AnyStrategy

@@ -13,7 +13,6 @@ import torch
 from hocket_aggregator.aggregator import Surroundings, open_aggregator
 from hocket_aggregator.recovery.reader import read_versions, snapshot_versions
 from hocket_aggregator.recovery.replay import replay
-from hocket_aggregator.setup import set_up
 from hocket_aggregator.snapshots.place import NOTE, place_of
 from safetensors.torch import load_file
 from support.aggregating import LIMITS, TASK
@@ -25,6 +24,7 @@ from hocket.cli.app import app
 from hocket.cli.where import System
 from hocket.errors import NotFound, StorageFailed
 from hocket.learn.flat import views
+from hocket.task.setup import set_up
 
 URL = "s3://bucket/runs/one"
 

@@ -12,7 +12,6 @@ import torch
 from hocket_aggregator.aggregator import Surroundings, open_aggregator
 from hocket_aggregator.recovery.reader import read_status
 from hocket_aggregator.recovery.replay import replay
-from hocket_aggregator.setup import set_up
 from structlog.testing import capture_logs
 from support.aggregating import LIMITS, TASK, Running, aggregating, fill, header, pulled
 from support.clock import ManualClock
@@ -23,6 +22,7 @@ from hocket.core.events import DeviceSeen, Pushed
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import RulesFailed, Unavailable
 from hocket.rpc.server import aggregator_service, bind, build_server, serve
+from hocket.task.setup import set_up
 
 BROKEN = "the rules broke over update 'p' of device 'd'"
 

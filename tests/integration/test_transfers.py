@@ -14,7 +14,7 @@ from support.serving import sent, serving
 
 from hocket.core.device import Caller
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
-from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, TensorHeader
+from hocket.core.payload import CHUNK_BYTES, CodecId, Packing, Payload, PayloadHeader, TensorHeader
 from hocket.core.submodel import FULL, ChannelRule, SubmodelSpec
 from hocket.core.terms import Finished, Trigger
 from hocket.core.update import Applied, Dropped, DropReason, Outcome, RefreshReport, UpdateHeader
@@ -28,7 +28,7 @@ from hocket.errors import (
 from hocket.rpc import convert
 from hocket.rpc.aggregator_client import AggregatorClient
 from hocket.rpc.channel import open_channel
-from hocket.rpc.chunks import CHUNK_BYTES, Assembler, chunks
+from hocket.rpc.chunks import Assembler, chunks
 from hocket.rpc.server import aggregator_service
 from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import aggregator_pb2_grpc

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from hocket_aggregator.aggregator import Aggregator, Limits, Surroundings, open_aggregator
 from hocket_aggregator.roster import Registry
-from hocket_aggregator.setup import Setup, set_up
 from hocket_aggregator.snapshots.keeper import Retention
 from support.clock import ManualClock
 from support.scalar import device
@@ -37,6 +36,7 @@ from hocket.rpc.channel import open_channel
 from hocket.rpc.server import aggregator_service
 from hocket.task import EvaluationRules, ModelRef, Task
 from hocket.task import Limits as TaskLimits
+from hocket.task.setup import Setup, set_up
 from hocket.v1 import aggregator_pb2_grpc as pb_grpc
 
 MLP = ModelRef("hocket.learn.models:mlp", {"inputs": 64, "classes": 10, "hidden": [12]})

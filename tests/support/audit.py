@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hocket_aggregator.digest import digest_of
 from hocket_aggregator.recovery.replay import replay
 from support.book import Book
 from support.crash_fleet import CrashFleet
@@ -19,6 +18,7 @@ from hocket.core.ids import Version
 from hocket.core.records import UpdateRecord, VersionRecord
 from hocket.core.update import Dropped, Outcome
 from hocket.errors import HocketError, NotFound, Overloaded, Unavailable
+from hocket.learn.digest import digest_of
 from hocket.rpc.aggregator_client import AggregatorClient
 
 AUDIT_S = 120.0

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hocket_aggregator.setup import Setup, set_up
 from support.supervised import Supervised
 
 from hocket.cli.processes import Service
 from hocket.core.manifest import Manifest
 from hocket.task import load_task
+from hocket.task.setup import Setup, set_up
 
 TASK = """
 name = "crashes"

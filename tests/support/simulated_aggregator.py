@@ -146,12 +146,11 @@ class SimulatedAggregator:
             answer(result)
 
         def admit(core: Core, take: Take) -> Any:
-            if core.settled(header) is None:
-                with self._checks.gone_for_a_reason(header):
-                    core.check(header)
-                if core.doomed(header) is None:
-                    take(ev.PushStarted(header))
-                    return None
+            with self._checks.gone_for_a_reason(header):
+                answer = core.offered(header)
+            if answer is None:
+                take(ev.PushStarted(header))
+                return None
             empty: Update[float] = Update(header, 0.0)
             return _outcome(take(ev.Pushed(empty)))
 

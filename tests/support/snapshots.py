@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from hocket_aggregator.digest import digest_of
 from hocket_aggregator.snapshots.blobs import Blobs
 from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots
 from support.strategies import bits, push, server
@@ -17,6 +16,7 @@ from typing_extensions import Buffer
 from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.manifest import Manifest, TensorSpec
 from hocket.core.strategy import Global, Memory
+from hocket.learn.digest import digest_of
 from hocket.learn.slot_policy import SlotPolicy
 from hocket.learn.strategies import FedASMU
 

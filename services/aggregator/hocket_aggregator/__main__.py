@@ -21,8 +21,8 @@ from hocket_aggregator.settings import DATA_ROOTS, Settings, data_roots
 
 if TYPE_CHECKING:
     from hocket.rpc.server import Server
+    from hocket.task.setup import Setup
     from hocket_aggregator.aggregator import Aggregator
-    from hocket_aggregator.setup import Setup
 
 COMMAND = "hocket-aggregator"
 PURPOSE = "Serves Hocket's aggregator until SIGTERM or Ctrl-C. Set by environment variables:"
@@ -48,7 +48,7 @@ def set_up_task(settings: Settings) -> Setup:
     import torch  # noqa: PLC0415 -- see above
 
     from hocket.task import default_task, load_task  # noqa: PLC0415 -- see above
-    from hocket_aggregator.setup import set_up  # noqa: PLC0415 -- see above
+    from hocket.task.setup import set_up  # noqa: PLC0415 -- see above
 
     # A step's thread asks for the interpreter a hundred times; each may take so long to be granted.
     sys.setswitchinterval(SWITCH_S)

@@ -17,6 +17,8 @@ from hocket.core.ids import FIRST_VERSION, DeviceId, UpdateId, Version
 from hocket.core.records import DeviceStatus, Status, VersionRecord
 from hocket.core.versions import IN_MEMORY
 from hocket.errors import HocketError, StartupError, StorageFull
+from hocket.learn.submodels.sliceable import Sliceable
+from hocket.task.setup import Setup
 from hocket_aggregator.evaluation import Evaluator
 from hocket_aggregator.job import Core
 from hocket_aggregator.journal import AnyJournal, Journal, Unjournalled
@@ -24,15 +26,14 @@ from hocket_aggregator.journal.reader import segments
 from hocket_aggregator.metadata import queries
 from hocket_aggregator.metadata.records import Records
 from hocket_aggregator.metadata.store import Identity, Store
-from hocket_aggregator.models import Sliceable, is_small
 from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.intake import Intake
 from hocket_aggregator.pushes.staging import Staging
 from hocket_aggregator.recovery.recovery import Recovered, recover
 from hocket_aggregator.roster import Registry, Roster
 from hocket_aggregator.service import AggregatorService
-from hocket_aggregator.setup import Setup
 from hocket_aggregator.shelf import FileShelf
+from hocket_aggregator.size import is_small
 from hocket_aggregator.snapshots.blobs import open_blobs
 from hocket_aggregator.snapshots.keeper import Keeper, Retention
 from hocket_aggregator.snapshots.place import note_place
@@ -116,10 +117,15 @@ class Aggregator:
             self.records.flush,
         )
         self.evaluator = Evaluator(setup.load_examine, self._report)
-        sinks = (self.tally, self.records, self.evaluator, self.keeper, self.subscriptions)
-        on_turn = (*(sink.on_turn for sink in sinks), log_turn)
-        in_threads = not is_small(terms.manifest)
-        self.owner = Owner(self.core, clock, on_turn, self.journal, in_threads=in_threads)
+        sinks = (self.records, self.evaluator, self.keeper, self.subscriptions)
+        self.owner = Owner(
+            self.core,
+            clock,
+            (*(sink.on_turn for sink in sinks), log_turn),
+            self.journal,
+            counts=(self.tally.on_turn,),
+            in_threads=not is_small(terms.manifest),
+        )
         self.roster: Roster | None = None
         if around.registry is not None:
             self.roster = Roster(around.registry, self._tell, clock, around.chance)

@@ -10,19 +10,17 @@ from torch import Tensor
 
 from hocket.core.events import Evaluate, Evaluated
 from hocket.core.ids import Version
-from hocket.core.records import Evaluation
+from hocket.task.setup import Examine
 from hocket_aggregator.turn import Turn
 
 log = structlog.get_logger()
-
-Examine = Callable[[Tensor], Evaluation]
-"""From a model's flat vector to how it does; runs in a thread."""
 
 
 class Evaluator:
     """A version that is overtaken while it waits is skipped; the last one offered never is.
 
-    `load` runs in a thread once `run` has begun, so that reading data delays no one.
+    `load` runs in a thread once `run` has begun, so that reading data delays no one, and so does
+    each evaluation.
     """
 
     def __init__(

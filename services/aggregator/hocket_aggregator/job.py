@@ -30,6 +30,7 @@ class Job:
     work: Callable[[Core, Take], Any]
     heavy: bool
     answer: asyncio.Future[Any] | None  # None: nobody waits
+    before_telling: Callable[[], None] | None = None
     turns: list[Turn] = field(default_factory=list)
     result: Any = None
     error: Exception | None = None

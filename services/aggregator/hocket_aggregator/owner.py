@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from hocket.core.clock import Clock
 from hocket.core.events import Effect, Event, Pushed, Settled, Tick, VersionMade
 from hocket.errors import HocketError, Unavailable
-from hocket_aggregator.digest import digest_of
+from hocket.learn.digest import digest_of
 from hocket_aggregator.finishing import finished
 from hocket_aggregator.job import Core, Job, Take, shutting_down
 from hocket_aggregator.journal import AnyJournal
@@ -32,6 +33,7 @@ from hocket_aggregator.turn import Sink, Turn
 log = structlog.get_logger()
 
 R = TypeVar("R")
+YIELD_EVERY = 8  # jobs
 MIN_TICK_S = 0.001  # so that a deadline which a tick does not move cannot spin the loop
 
 
@@ -40,7 +42,8 @@ class Owner:
 
     The queue needs no bound: each asker waits for its answer, so it is no longer than the number
     of open calls. What must last is in the journal, synced, before anybody hears of it: then
-    `sinks` are told of every turn, in order, and its asker is answered.
+    `sinks` are told of every turn, in order, and its asker is answered. `counts` are told of a turn
+    when it is done: what they know is for those who read, and so hear of it, in order.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Owner:
         sinks: Iterable[Sink] = (),
         journal: AnyJournal | None = None,
         *,
+        counts: Iterable[Sink] = (),
         in_threads: bool = True,
     ) -> None:
         self.newest_digest = digest_of(coordinator.newest.model)
@@ -57,6 +61,7 @@ class Owner:
         self._clock = clock
         self._journal = journal or Unjournalled()
         self._telling = Telling(self._journal, tuple(sinks))
+        self._counts = tuple(counts)
         self._in_threads = in_threads  # false: the model is so small that handing over takes longer
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
         self._timer: asyncio.Task[None] | None = None
@@ -64,12 +69,12 @@ class Owner:
         self._last_tick: float | None = None  # the deadline of the latest tick
         self._closed = False
         self._latest: Job | None = None
-        self._failure: RulesFailure | None = None
+        self._is_sound = True
 
     @property
     def is_sound(self) -> bool:
-        """Whether the coordinator's state is what the turns have led to, and may be stored."""
-        return self._failure is None
+        """Whether the coordinator's state lasts, being what was told or will be once this ends."""
+        return self._is_sound
 
     async def handle(self, event: Event[Tensor]) -> list[Effect[Tensor]]:
         """Have an event taken in; raises what the coordinator raised."""
@@ -79,13 +84,20 @@ class Owner:
         """Look at the coordinator between two events. What is returned must not change later."""
         return await self.transact(lambda core, _: look(core))
 
-    async def transact(self, work: Callable[[Core, Take], R], *, heavy: bool = False) -> R:
+    async def transact(
+        self,
+        work: Callable[[Core, Take], R],
+        *,
+        heavy: bool = False,
+        before_telling: Callable[[], None] | None = None,
+    ) -> R:
         """Run `work` with nothing in between; `heavy` work runs in a thread.
 
+        `before_telling` is called when what was done before has been told, and this has not.
         A caller that is cancelled only stops waiting: the work is done, once, all the same.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._put(Job(work, heavy, answer))
+        self._put(Job(work, heavy, answer, before_telling))
         return await answer
 
     def post(self, event: Event[Tensor], unless: Callable[[], bool] | None = None) -> None:
@@ -126,7 +138,10 @@ class Owner:
         self._telling.end()
         await asyncio.wait((telling,))
         failures = [task.exception() for task in (telling, working) if not task.cancelled()]
-        return next((failure for failure in failures if failure is not None), None)
+        failure = next((failure for failure in failures if failure is not None), None)
+        if failure is not None:
+            self._is_sound = False
+        return failure
 
     def _give_up(self) -> None:
         """Have all who still wait hear that nothing comes of it, and whoever asks from now on."""
@@ -141,7 +156,7 @@ class Owner:
         """Do one job after the other; the next while what was done is synced."""
         try:
             self._arm()
-            while True:
+            for number in itertools.count(1):
                 job = await self._jobs.get()
                 self._latest = job
                 if job.heavy and self._in_threads:
@@ -149,8 +164,9 @@ class Owner:
                 else:
                     self._work(job, self._clock.now(), self._clock.unix())
                     self._hand_over(job)
-                if self._jobs.empty():
-                    self._arm()
+                    if number % YIELD_EVERY == 0:  # a queue that is never empty does not
+                        await asyncio.sleep(0)
+                self._arm()
         finally:
             self._disarm()
 
@@ -160,9 +176,11 @@ class Owner:
 
     def _hand_over(self, job: Job) -> None:
         """Before the next job: a snapshot must find what it covers in the segments before it."""
+        for turn in job.turns:
+            for count in self._counts:
+                count(turn)
         self._telling.put(job, self._append(job.turns))
         if job.failure is not None:
-            self._failure = job.failure
             raise job.failure.error
 
     def _append(self, turns: Iterable[Turn]) -> int | None:

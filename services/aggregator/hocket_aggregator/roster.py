@@ -9,12 +9,12 @@ from typing import Protocol
 
 import structlog
 
+from hocket.core.backoff import backoff
 from hocket.core.clock import Clock
 from hocket.core.device import Caller, Device, DeviceFilter
 from hocket.core.events import DeviceSeen
 from hocket.core.ids import DeviceId
 from hocket.errors import HocketError
-from hocket.rpc.backoff import backoff
 
 log = structlog.get_logger()
 

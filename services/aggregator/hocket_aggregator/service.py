@@ -20,6 +20,7 @@ from hocket.core.records import VersionRecord
 from hocket.core.terms import TaskTerms
 from hocket.errors import CorruptPayload, InvalidRequest, Overloaded, UnknownDevice
 from hocket.hosting.failpoint import Failpoint, reach
+from hocket.learn.submodels.sliceable import Sliceable
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
 from hocket.rpc.convert import checks
@@ -29,7 +30,6 @@ from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import aggregator_pb2_grpc as pb_grpc
 from hocket_aggregator.job import Core, Take
 from hocket_aggregator.metadata.records import Records
-from hocket_aggregator.models import Sliceable
 from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.intake import Intake
 from hocket_aggregator.pushes.staging import Staged
@@ -83,22 +83,36 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         """Until the task ends, a newer stream takes this one's place, or the device hangs up."""
         caller = convert.caller_from_pb(request.caller)
 
-        def seat(_: Core, take: Take) -> Subscription:
-            take(Subscribed(caller, request.training))
-            # Before the turn's triggers are sent.
-            return self._subscriptions.open(caller, inherit=request.training)
+        opened: list[Subscription] = []
+        gone = asyncio.Event()
 
-        subscription = await self._admitted(caller, seat)
+        def seat(_: Core, take: Take) -> None:
+            take(Subscribed(caller, request.training))
+
+        def open_stream() -> None:
+            # Before the turn's triggers are sent, and after those of the turns before it.
+            if not gone.is_set():
+                opened.append(self._subscriptions.open(caller, inherit=request.training))
+
+        def is_nobody() -> bool:
+            """In the owner's turn: a newer stream that waits for its own must not be told off."""
+            gone.set()
+            if not opened:
+                return self._subscriptions.listens(caller)
+            return not self._subscriptions.close(opened[0])
+
+        try:
+            await self._admitted(caller, seat, before_telling=open_stream)
+        except asyncio.CancelledError:  # hung up already
+            self._owner.post(Unsubscribed(caller), unless=is_nobody)
+            raise
         log.info("device_subscribed", device=caller.device_id, incarnation=caller.incarnation)
         try:
-            async with aclosing(subscription.events()) as events:
+            async with aclosing(opened[0].events()) as events:
                 async for event in events:
                     yield convert.event_to_pb(event)
         finally:
-            # In the owner's turn: a newer stream that waits for its own must not be told off.
-            self._owner.post(
-                Unsubscribed(caller), unless=lambda: not self._subscriptions.close(subscription)
-            )
+            self._owner.post(Unsubscribed(caller), unless=is_nobody)
             log.info("device_unsubscribed", device=caller.device_id)
 
     @override
@@ -234,15 +248,20 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
             return await self._owner.transact(pick)
         return await self._admitted(caller, pick)
 
-    async def _admitted(self, caller: Caller, work: Callable[[Core, Take], R]) -> R:
+    async def _admitted(
+        self,
+        caller: Caller,
+        work: Callable[[Core, Take], R],
+        before_telling: Callable[[], None] | None = None,
+    ) -> R:
         """Run work for a device; one that the mirror does not know is looked up once."""
         try:
-            return await self._owner.transact(work)
+            return await self._owner.transact(work, before_telling=before_telling)
         except UnknownDevice:
             if self._roster is None:
                 raise
             await self._roster.look_up(caller)
-            return await self._owner.transact(work)
+            return await self._owner.transact(work, before_telling=before_telling)
 
     async def _marked(self, records: list[VersionRecord]) -> list[VersionRecord]:
         """The records, saying which versions can be pulled now."""

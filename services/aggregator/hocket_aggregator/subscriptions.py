@@ -87,6 +87,11 @@ class Subscriptions:
         self._current[caller.device_id] = made
         return made
 
+    def listens(self, caller: Caller) -> bool:
+        """Whether this very process has a stream."""
+        current = self._current.get(caller.device_id)
+        return current is not None and current.caller == caller
+
     def close(self, subscription: Subscription) -> bool:
         """The stream has ended; says whether it was the device's current one."""
         device_id = subscription.caller.device_id

@@ -15,7 +15,7 @@ from hocket_aggregator.turn import Turn
 
 
 class Tally:
-    """Counts bytes and watches the time. A sink of the owner's turns."""
+    """Counts bytes and watches the time. Counts the owner's turns when they are done."""
 
     def __init__(
         self,

@@ -40,6 +40,8 @@ class Telling:
             if ticket is not None:
                 await self._journal.synced(ticket)
                 reach(Failpoint.BEFORE_ACKNOWLEDGEMENT)
+            if job.before_telling is not None and job.error is None:
+                job.before_telling()
             for turn in job.turns:
                 for sink in self._sinks:
                     sink(turn)

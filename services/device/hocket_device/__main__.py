@@ -24,6 +24,7 @@ import uvloop
 
 from hocket.core.chance import Stream
 from hocket.core.clock import Clock
+from hocket.core.schedule import Schedule
 from hocket.hosting.command import run_command
 from hocket.hosting.folder import take_folder
 from hocket.hosting.ready import remove_ready, write_ready
@@ -41,7 +42,6 @@ from hocket_device.courier import Courier
 from hocket_device.lease import LeaseHolder
 from hocket_device.pace import Pace
 from hocket_device.resources import Resources
-from hocket_device.schedule import Schedule
 from hocket_device.settings import Settings
 from hocket_device.state import load_state
 from hocket_device.throttle import DutyCycle, TokenBucket

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from hocket.core.capability import Capability, CostLine
 from hocket.core.clock import Clock
+from hocket.core.schedule import Schedule
 from hocket_device.resources import Resources
-from hocket_device.schedule import Schedule
 
 
 class Ability:

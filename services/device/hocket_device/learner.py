@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hocket.core.capability import CostLine
 from hocket.core.payload import Payload
 from hocket.core.submodel import SubmodelSpec
 from hocket_device.outbox import Parcel
 
+if TYPE_CHECKING:
+    from hocket.learn.local_learner import EpochResult
+    from hocket.learn.training import MergeReport
+
 
 class Interrupted(Exception):
     """Training was told to stop."""
-
-
-@dataclass(frozen=True, slots=True)
-class EpochResult:
-    """How a local epoch went."""
-
-    mean_loss: float  # over its examples, each before the step that used it
-    steps: int
-    seconds: float  # rests included
-    rows: Mapping[float, int]  # mini-batches by the relative cost of their dropout vector
-
-
-class MergeResult(Protocol):
-    """How a merge went."""
-
-    @property
-    def loss_before(self) -> float:
-        """Local loss just before."""
-        ...
-
-    @property
-    def loss_after(self) -> float:
-        """Local loss just after."""
-        ...
-
-    @property
-    def inner_product(self) -> float:
-        """B of FedASMU's Eq. 9."""
-        ...
 
 
 class Learner(Protocol):
@@ -71,7 +44,7 @@ class Learner(Protocol):
         """One local epoch; raises NotFinite or Interrupted."""
         ...
 
-    def merge(self, payload: Payload, beta: float) -> MergeResult:
+    def merge(self, payload: Payload, beta: float) -> MergeReport:
         """Mix a fresh model in; raises NotFinite."""
         ...
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 
 import structlog
 
+from hocket.core.backoff import backoff
 from hocket.core.capability import Capability
 from hocket.core.clock import Clock
 from hocket.core.device import Caller
 from hocket.core.link import Link
 from hocket.errors import HocketError, Overloaded, StorageFailed, Unavailable, UnknownDevice
-from hocket.rpc.backoff import backoff
 from hocket.rpc.registry_client import Joined, RegistryClient
 
 LEAVE_S = 2.0  # a farewell is not worth a longer wait

@@ -15,7 +15,7 @@ from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, Tensor
 from hocket.core.submodel import ChannelRule, SubmodelSpec
 from hocket.core.update import RefreshReport, UpdateHeader
 from hocket.errors import CorruptState
-from hocket_device.state import replace_file
+from hocket.hosting.files import replace_file
 
 FORMAT = b"hocket-outbox-1\n"
 CHECKSUM_BYTES = 8  # xxh3-64 of all that follows it, big-endian

@@ -8,23 +8,27 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from hocket.core import participant_events as ev
+from hocket.core.backoff import backoff
 from hocket.core.ids import UpdateId, Version
 from hocket.core.participant import Participant
+from hocket.core.participant_header import Trained, header_of
 from hocket.core.terms import TaskTerms
 from hocket.core.update import Dropped, Outcome, UpdateHeader
 from hocket.errors import HocketError, NotFinite, StaleIncarnation
 from hocket.hosting.failpoint import Failpoint, reach
-from hocket.rpc.backoff import backoff
 from hocket.rpc.transfer import PulledModel
 from hocket_device.courier import Courier
 from hocket_device.keeper import Keeper
-from hocket_device.learner import EpochResult, Interrupted, Learner
+from hocket_device.learner import Interrupted, Learner
 from hocket_device.outbox import Parcel
+
+if TYPE_CHECKING:
+    from hocket.learn.local_learner import EpochResult
 
 T = TypeVar("T")
 
@@ -169,20 +173,13 @@ class Performer:
         return ev.PushSettled(outcome)
 
     def _header(self, push: ev.Push) -> UpdateHeader:
-        caller = self.courier.lease.caller
-        return UpdateHeader(
-            update_id=UpdateId(uuid.uuid4().hex),
-            device_id=caller.device_id,
-            incarnation=caller.incarnation,
-            base_version=push.base_version,
+        training = Trained(
             num_examples=self.learner.num_examples,
             num_steps=sum(epoch.steps for epoch in self._epochs),
-            learning_rate=self.terms.training.learning_rate,
             train_loss=self._epochs[-1].mean_loss,
-            train_s=push.train_s,
-            spec=self.learner.spec,
-            refresh=push.refresh,
         )
+        caller, update_id = self.courier.lease.caller, UpdateId(uuid.uuid4().hex)
+        return header_of(push, caller, update_id, training, self.terms, self.learner.spec)
 
     def _settled(self, outcome: Outcome, parcel: Parcel) -> None:
         if isinstance(outcome, Dropped):

@@ -12,8 +12,8 @@ from safetensors.torch import save
 
 from hocket.core.submodel import ChannelRule, SubmodelSpec
 from hocket.errors import DataError
+from hocket.hosting.files import replace_file
 from hocket.learn.codecs.feedback import ErrorFeedback
-from hocket_device.state import replace_file
 
 TENSOR = "residual"
 

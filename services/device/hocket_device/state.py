@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import Buffer
-
 from hocket.errors import DataError, StartupError
+from hocket.hosting.files import replace_file
 
 FILE = "device.json"
 FORMAT = 1
@@ -72,30 +70,6 @@ def save_state(state: State, folder: Path) -> None:
     """Keep the state: after a crash at any moment either the old one or this one is there."""
     text = json.dumps({"format": FORMAT, **asdict(state)}, indent=1)
     replace_file(folder / FILE, text.encode())
-
-
-def replace_file(file: Path, *pieces: Buffer) -> None:
-    """Write to a temporary name, sync, rename, sync the folder.
-
-    Raises OSError; room that was taken is given back.
-    """
-    temporary = file.with_name(file.name + ".new")
-    try:
-        with temporary.open("wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _read(kept: Any) -> State:

@@ -42,7 +42,8 @@ def replay(
     # Torch takes seconds to import: other commands must not have to wait for it.
     from hocket_aggregator.recovery.reader import read_digest  # noqa: PLC0415 -- see above
     from hocket_aggregator.recovery.replay import replay as rebuild  # noqa: PLC0415 -- see above
-    from hocket_aggregator.setup import set_up  # noqa: PLC0415 -- see above
+
+    from hocket.task.setup import set_up  # noqa: PLC0415 -- see above
 
     folder = data_dir or find(home, None, None).aggregator_dir
     origin = Origin.read(folder) if task is None else Origin(str(task), str(Path.cwd()))

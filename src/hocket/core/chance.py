@@ -16,6 +16,18 @@ def stream_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
+def beyond(taken: Sequence[int], rank: int) -> int:
+    """How many of `taken`, ascending, are smaller than the `rank`-th whole number not in it."""
+    low, high = 0, len(taken)
+    while low < high:  # bisect_right over taken[i] - i; its `key` would cost twice as much
+        middle = (low + high) // 2
+        if taken[middle] - middle <= rank:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 class Stream:
     """A small counter-based generator (splitmix64), so that the core needs no other."""
 
@@ -31,6 +43,20 @@ class Stream:
         if n < 1:
             raise ValueError(f"no number is below {n}")
         return int(self.random() * n)
+
+    def sample(self, n: int, count: int) -> list[int]:
+        """Up to `count` distinct numbers in 0..n-1: draw j takes the `below(n - j)`-th one left.
+
+        The draws of `weighted` with equal weights, without going through all n.
+        """
+        chosen: list[int] = []
+        taken: list[int] = []  # the same, ascending
+        for drawn in range(min(n, count)):
+            left = self.below(n - drawn)
+            smaller = beyond(taken, left)
+            chosen.append(left + smaller)
+            taken.insert(smaller, left + smaller)
+        return chosen
 
     def weighted(self, items: Sequence[T], weights: Sequence[float], count: int) -> list[T]:
         """Up to `count` distinct items, each next one drawn in proportion to its weight."""

@@ -92,9 +92,21 @@ class Coordinator(Generic[P, S]):
         if self.doomed(header) is None:
             self.versions.get(header.base_version)
 
+    def offered(self, header: UpdateHeader) -> Outcome | None:
+        """The answer to an update that needs no body: as it was told before, or dropped.
+
+        None for any other, whose body may come. Raises as `check`.
+        """
+        before = self.settled(header)
+        if before is not None:
+            return before
+        self.check(header)
+        return self.doomed(header)
+
     def next_deadline(self) -> float | None:
         """When `handle(Tick(), now)` is next worth calling."""
-        deadlines = [member.timeout_at for member in self.fleet.in_flight()]
+        given_up = self.fleet.timeouts.first()
+        deadlines = [] if given_up is None else [given_up]
         if self.finished is None:
             if (at := self._triggering.next_deadline()) is not None:
                 deadlines.append(at)
@@ -117,8 +129,8 @@ class Coordinator(Generic[P, S]):
                 self._base_taken(self.fleet.admit(caller), version, now)
             case ev.PushStarted(header):
                 member = self.fleet.admit(header_caller(header))
-                member.enter(DevicePhase.PUSHING, now, header.base_version)
-                member.timeout_at = now + self.rules.train_timeout_s
+                patience_s = self.rules.train_timeout_s
+                member.work(DevicePhase.PUSHING, now, patience_s, header.base_version)
             case ev.PushBroken(header):
                 self._push_broken(header, now)
             case ev.Refused(header):
@@ -144,18 +156,17 @@ class Coordinator(Generic[P, S]):
         if reborn or device.state is not DeviceState.ALIVE:
             self.versions.fall_silent(device.device_id)  # it may yet push what it has trained
             member.rest(now)
-        elif member.subscribed and member.status.phase is DevicePhase.AWAY:
+        elif member.subscribed and member.phase is DevicePhase.AWAY:
             member.rest(now)  # its lease goes on after all, and its stream never broke
 
     def _subscribed(
         self, member: Member, training: bool, now: float, effects: list[ev.Effect[P]]
     ) -> None:
-        member.stream_of = member.device.incarnation
+        member.subscribe()
         if not training:
             self._rest(member, now)  # a trigger that broke off with the old stream is sent anew
-        elif member.status.phase in (DevicePhase.AWAY, DevicePhase.IDLE):
-            member.enter(DevicePhase.TRAINING, now)
-            member.timeout_at = now + self.rules.train_timeout_s
+        elif member.phase in (DevicePhase.AWAY, DevicePhase.IDLE):
+            member.work(DevicePhase.TRAINING, now, self.rules.train_timeout_s)
         if self.finished is not None:
             effects.append(ev.TaskFinished(self.finished, first_time=False))
 
@@ -163,18 +174,17 @@ class Coordinator(Generic[P, S]):
         member = self.fleet.find(caller.device_id)
         if member is None or member.stream_of != caller.incarnation:
             return  # an older incarnation's stream has nothing to say about the newer one
-        member.stream_of = None
-        if member.status.phase is DevicePhase.IDLE:
+        member.unsubscribe()
+        if member.phase is DevicePhase.IDLE:
             member.rest(now)  # one that was given up may yet push what it has trained
 
     def _base_taken(self, member: Member, version: Version, now: float) -> None:
         self.versions.hold(member.device.device_id, version)
-        member.enter(DevicePhase.TRAINING, now, version)
-        member.timeout_at = now + self.rules.train_timeout_s
+        member.work(DevicePhase.TRAINING, now, self.rules.train_timeout_s, version)
 
     def _push_broken(self, header: UpdateHeader, now: float) -> None:
         member = self.fleet.find(header.device_id)
-        if member is not None and member.status.phase is DevicePhase.PUSHING:
+        if member is not None and member.phase is DevicePhase.PUSHING:
             member.enter(DevicePhase.TRAINING, now)
 
     def _refused(self, header: UpdateHeader, now: float) -> None:
@@ -204,8 +214,7 @@ class Coordinator(Generic[P, S]):
         member = self.fleet.find(header.device_id)
         if member is None or member.caller != header_caller(header):
             return
-        status = member.status
-        if status.phase is DevicePhase.TRAINING and status.base_version == NO_VERSION:
+        if member.phase is DevicePhase.TRAINING and member.base_version == NO_VERSION:
             member.rest(now)
 
     def doomed(self, header: UpdateHeader) -> Dropped | None:
@@ -272,10 +281,9 @@ class Coordinator(Generic[P, S]):
         member.rest(now)
 
     def _give_up_the_silent(self, now: float) -> None:
-        for member in self.fleet.in_flight():
-            if now >= member.timeout_at:
-                self.versions.fall_silent(member.device.device_id)
-                member.rest(now)
+        for device_id in self.fleet.timeouts.due(now):
+            self.versions.fall_silent(device_id)
+            self.fleet.member(device_id).rest(now)
 
     def _stop_if_due(self, now: float, effects: list[ev.Effect[P]]) -> None:
         if self.finished is not None:

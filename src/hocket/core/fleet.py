@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from hocket.core.device import Caller, Device, DeviceState
+from hocket.core.idle import IdleOrder
 from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.records import DevicePhase, DeviceStatus
+from hocket.core.timeouts import Timeouts
 from hocket.core.update import Dropped, Outcome
 from hocket.errors import StaleIncarnation, UnknownDevice
 
@@ -15,32 +17,57 @@ IN_FLIGHT = (DevicePhase.TRAINING, DevicePhase.PUSHING)
 NO_VERSION = Version(0)
 
 
-class ByPhase:
-    """The members in each phase, so that finding the few in flight does not go through them all."""
-
-    def __init__(self) -> None:
-        self._members: dict[DevicePhase, dict[DeviceId, Member]] = {p: {} for p in DevicePhase}
-
-    def __getitem__(self, phase: DevicePhase) -> list[Member]:
-        return list(self._members[phase].values())
-
-    def place(self, member: Member, old: DevicePhase) -> None:
-        """The member has left `old` for the phase that it is in now."""
-        self._members[old].pop(member.device.device_id, None)
-        self._members[member.status.phase][member.device.device_id] = member
-
-
 @dataclass(slots=True)
+class Tally:
+    """What became of a device's updates."""
+
+    accepted: int = 0
+    rejected: int = 0
+    wire_bytes: int = 0
+    dense_bytes: int = 0
+    train_loss: float = 0.0  # this and the next two: of the last one accepted
+    weight: float = 0.0
+    tau: int = 0
+
+    @classmethod
+    def of(cls, status: DeviceStatus) -> Tally:
+        """As a status has it."""
+        return cls(
+            status.updates_accepted,
+            status.updates_rejected,
+            status.wire_bytes,
+            status.dense_bytes,
+            status.last_train_loss,
+            status.last_weight,
+            status.last_tau,
+        )
+
+    def count(self, outcome: Outcome, train_loss: float, wire: int, dense: int) -> None:
+        """Add a settled update."""
+        if isinstance(outcome, Dropped):
+            self.rejected += 1
+            return
+        self.accepted += 1
+        self.wire_bytes += wire
+        self.dense_bytes += dense
+        self.train_loss = train_loss
+        self.weight = outcome.weight
+        self.tau = outcome.tau
+
+
+@dataclass(slots=True, eq=False)
 class Member:
-    """One device's part in the task."""
+    """One device's part in the task. Change it by its methods, so that the fleet keeps count."""
 
     device: Device
-    status: DeviceStatus
     since: float  # when the phase began
     last_triggered: float  # or when it was first seen
-    phases: ByPhase = field(repr=False)  # kept up to date here
+    fleet: Fleet = field(repr=False)  # kept up to date here
+    phase: DevicePhase = DevicePhase.AWAY
+    base_version: Version = NO_VERSION
     stream_of: Incarnation | None = None  # who listens on the open stream, if there is one
-    timeout_at: float = 0.0  # when a device in flight is given up
+    tally: Tally = field(default_factory=Tally)
+    _status: DeviceStatus | None = field(default=None, repr=False)  # until something changes
 
     @property
     def caller(self) -> Caller:
@@ -57,14 +84,50 @@ class Member:
         """Whether it can be triggered once it is idle."""
         return self.subscribed and self.device.capability.available
 
+    @property
+    def status(self) -> DeviceStatus:
+        """Its part so far; it never changes afterwards."""
+        if self._status is None:
+            name, tally = self.device.device_id, self.tally
+            self._status = DeviceStatus(
+                name,
+                self.phase,
+                self.base_version,
+                updates_accepted=tally.accepted,
+                updates_rejected=tally.rejected,
+                wire_bytes=tally.wire_bytes,
+                dense_bytes=tally.dense_bytes,
+                last_train_loss=tally.train_loss,
+                last_weight=tally.weight,
+                last_tau=tally.tau,
+            )
+        return self._status
+
+    def subscribe(self) -> None:
+        """The incarnation that may speak now listens."""
+        self.stream_of = self.device.incarnation
+        self.fleet.changed(self)
+
+    def unsubscribe(self) -> None:
+        """Nobody listens any more."""
+        self.stream_of = None
+        self.fleet.changed(self)
+
     def enter(self, phase: DevicePhase, now: float, base: Version | None = None) -> None:
         """Begin a phase; entering the same one again changes nothing but the base."""
-        if phase != self.status.phase:
-            self.since = now
-        version = self.status.base_version if base is None else base
-        old = self.status.phase
-        self.status = replace(self.status, phase=phase, base_version=version)
-        self.phases.place(self, old)
+        if base is not None:
+            self.base_version = base
+        self._status = None
+        if phase != self.phase:
+            self.phase, self.since = phase, now
+            self.fleet.changed(self)
+
+    def work(
+        self, phase: DevicePhase, now: float, timeout_s: float, base: Version | None = None
+    ) -> None:
+        """Begin a phase in flight, which is given up after `timeout_s`."""
+        self.enter(phase, now, base)
+        self.fleet.timeouts.set(self.device.device_id, now + timeout_s)
 
     def rest(self, now: float) -> None:
         """Nothing in flight any more."""
@@ -74,34 +137,35 @@ class Member:
 
     def count(self, outcome: Outcome, train_loss: float, wire: int, dense: int) -> None:
         """Add a settled update to the tally."""
-        if isinstance(outcome, Dropped):
-            self.count_refused()
-            return
-        self.status = replace(
-            self.status,
-            updates_accepted=self.status.updates_accepted + 1,
-            wire_bytes=self.status.wire_bytes + wire,
-            dense_bytes=self.status.dense_bytes + dense,
-            last_train_loss=train_loss,
-            last_weight=outcome.weight,
-            last_tau=outcome.tau,
-        )
+        self.tally.count(outcome, train_loss, wire, dense)
+        self._status = None
 
     def count_refused(self) -> None:
         """Add an update that was not used."""
-        self.status = replace(self.status, updates_rejected=self.status.updates_rejected + 1)
+        self.tally.rejected += 1
+        self._status = None
 
 
 class Fleet:
-    """Every device that the registry has told of."""
+    """Every device that the registry has told of, and who of them is idle or in flight.
+
+    All questions that an event asks are answered without going through the members.
+    """
 
     def __init__(self) -> None:
+        self.idle = IdleOrder()  # those that can be triggered now
+        self.timeouts = Timeouts()  # of those in flight
+        self._in_flight: set[DeviceId] = set()
         self._earlier: Mapping[DeviceId, DeviceStatus] = {}
         self._members: dict[DeviceId, Member] = {}
-        self._phases = ByPhase()
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members.values())
+
+    @property
+    def num_in_flight(self) -> int:
+        """How many devices train or push now."""
+        return len(self._in_flight)
 
     def remember(self, earlier: Mapping[DeviceId, DeviceStatus]) -> None:
         """What devices did in an earlier life, for when they are seen again."""
@@ -111,13 +175,23 @@ class Fleet:
         """Take in the registry's newest word on a device."""
         member = self._members.get(device.device_id)
         if member is None:
-            status = self._earlier.get(device.device_id)
-            status = status or DeviceStatus(device.device_id, DevicePhase.AWAY, NO_VERSION)
-            member = Member(device, status, now, last_triggered=now, phases=self._phases)
-            self._members[device.device_id] = member
-            self._phases.place(member, status.phase)
+            member = self._members[device.device_id] = self._begin(device, now)
         member.device = device
+        self.changed(member)
         return member
+
+    def changed(self, member: Member) -> None:
+        """Whether the member is idle or in flight may have changed."""
+        device_id = member.device.device_id
+        if member.phase is DevicePhase.IDLE and member.willing:
+            self.idle.put(device_id)
+        else:
+            self.idle.take_out(device_id)
+        if member.phase in IN_FLIGHT:
+            self._in_flight.add(device_id)
+        else:
+            self._in_flight.discard(device_id)
+            self.timeouts.clear(device_id)
 
     def find(self, device_id: DeviceId) -> Member | None:
         """The member, if the registry ever told of it."""
@@ -148,20 +222,15 @@ class Fleet:
             )
         return member
 
-    def in_flight(self) -> list[Member]:
-        """Devices that train or push now."""
-        return [member for phase in IN_FLIGHT for member in self._phases[phase]]
-
-    def idle(self) -> list[Member]:
-        """Devices that can be triggered now, in the order of their ids."""
-        willing = (member for member in self._phases[DevicePhase.IDLE] if member.willing)
-        return sorted(willing, key=lambda member: member.device.device_id)
-
-    def any_idle(self) -> bool:
-        """Whether a device can be triggered now."""
-        return any(member.willing for member in self._phases[DevicePhase.IDLE])
-
     def statuses(self, now: float) -> tuple[DeviceStatus, ...]:
         """Every device's part, in the order of their ids."""
         ordered = sorted(self, key=lambda member: member.device.device_id)
         return tuple(replace(m.status, in_phase_s=max(0.0, now - m.since)) for m in ordered)
+
+    def _begin(self, device: Device, now: float) -> Member:
+        """Away, whatever it did in an earlier life: nothing was heard of it in this one."""
+        member = Member(device, now, now, self)
+        earlier = self._earlier.get(device.device_id)
+        if earlier is not None:
+            member.tally = Tally.of(earlier)
+        return member

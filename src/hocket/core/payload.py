@@ -8,6 +8,8 @@ from enum import IntEnum
 
 from typing_extensions import Buffer
 
+CHUNK_BYTES = 512 * 1024  # of a body at a time, where nobody asks for another size
+
 
 class CodecId(IntEnum):
     """How one tensor's values are written (wire values; never renumber). See docs/protocol.md."""

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 from hocket.core.chance import Stream, stream_seed
 from hocket.core.events import SendTrigger
-from hocket.core.fleet import NO_VERSION, Fleet, Member
+from hocket.core.fleet import NO_VERSION, Fleet
+from hocket.core.idle import Rest
 from hocket.core.ids import DeviceId, Version
 from hocket.core.records import DevicePhase
-from hocket.core.scheduling import AnyPace, AnySelection, Candidate, Progress, Work, expected_s
+from hocket.core.scheduling import AnyPace, AnySelection, Candidate, Estimates, Progress, Work
 from hocket.core.state import TaskState
 from hocket.core.stop import Stop
 from hocket.core.strategy import Memory
@@ -79,6 +80,30 @@ class CoordinatorRules:
     seed: int = 0
 
 
+class IdleDevices:
+    """The devices to choose from at one moment (a Pool)."""
+
+    def __init__(self, ranks: Rest, fleet: Fleet, estimates: Estimates, now: float) -> None:
+        self._ranks = ranks
+        self._fleet = fleet
+        self._estimates = estimates
+        self._now = now
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def device_id(self, rank: int) -> DeviceId:
+        """Whose rank it is."""
+        return self._ranks.at(rank)
+
+    def candidate(self, rank: int) -> Candidate:
+        """The same device with what the registry measured of it."""
+        member = self._fleet.member(self._ranks.at(rank))
+        waited_s = self._now - member.last_triggered
+        expected = self._estimates.expected_s(member.device)
+        return Candidate(member.device.device_id, waited_s, expected)
+
+
 class Triggering:
     """Who is asked to train, and when."""
 
@@ -92,6 +117,7 @@ class Triggering:
         self._reported: set[DeviceId] = set()  # devices whose own Q-table has begun to learn
         self._last_fired: float | None = None
         self._state = state
+        self._estimates = Estimates(rules.work)
 
     def learn(self, device_id: DeviceId, report: RefreshReport) -> None:
         """A merge at the reported slot gained so much."""
@@ -104,14 +130,18 @@ class Triggering:
 
     def next_deadline(self) -> float | None:
         """When waiting alone makes a trigger due."""
-        if not self._fleet.any_idle():
+        if not self._fleet.idle:
             return None
         return self._rules.pace.next_deadline(self._progress(0.0))
 
     def due(self, now: float, newest: Version) -> list[SendTrigger]:
         """Triggers to send now."""
+        if not self._fleet.idle:
+            return []
         count = self._rules.pace.due(self._progress(now))
-        idle = self._candidates(now) if count > 0 else []  # the costly part last
+        if count <= 0:
+            return []
+        idle = self._idle(now)
         if not idle:
             return []
         chance = Stream(self._rules.seed, "selection", self._state.triggers_sent)
@@ -121,18 +151,10 @@ class Triggering:
             self.first_fired = now
         return [self._send(device_id, now, newest) for device_id in chosen]
 
-    def _candidates(self, now: float) -> list[Candidate]:
-        barred = self._state.contributors if self._rules.pace.once_per_version else frozenset()
-        return [
-            self._candidate(member, now)
-            for member in self._fleet.idle()
-            if member.device.device_id not in barred
-        ]
-
-    def _candidate(self, member: Member, now: float) -> Candidate:
-        waited_s = now - member.last_triggered
-        expected = expected_s(member.device, self._rules.work)
-        return Candidate(member.device.device_id, waited_s, expected)
+    def _idle(self, now: float) -> IdleDevices:
+        barred = self._state.contributors if self._rules.pace.once_per_version else ()
+        ranks = self._fleet.idle.ranks_without(barred)
+        return IdleDevices(ranks, self._fleet, self._estimates, now)
 
     def _send(self, device_id: DeviceId, now: float, newest: Version) -> SendTrigger:
         member = self._fleet.member(device_id)
@@ -144,11 +166,10 @@ class Triggering:
             )
         timeout_s = self._rules.train_timeout_s
         member.last_triggered = now
-        member.timeout_at = now + timeout_s
-        member.enter(DevicePhase.TRAINING, now, NO_VERSION)
+        member.work(DevicePhase.TRAINING, now, timeout_s, NO_VERSION)
         trigger = Trigger(f"{newest}-{self._state.triggers_sent}", newest, slot, timeout_s)
         return SendTrigger(member.caller, trigger)
 
     def _progress(self, now: float) -> Progress:
-        in_flight, given = len(self._fleet.in_flight()), len(self._state.contributors)
-        return Progress(now, self._last_fired, in_flight, given)
+        given = len(self._state.contributors)
+        return Progress(now, self._last_fired, self._fleet.num_in_flight, given)

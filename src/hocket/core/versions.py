@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from hocket.core.ids import DeviceId, Version
@@ -45,7 +46,7 @@ class Versions(Generic[P]):
         in_memory: int = IN_MEMORY,
     ) -> None:
         self._newest = first
-        self._models: dict[Version, P] = {first.version: first.model}
+        self._models: dict[Version, P] = {first.version: first.model}  # oldest first
         self._held_by: dict[DeviceId, Version] = {}
         self._holders: dict[Version, int] = {}
         self._silent: set[DeviceId] = set()  # holders that may never come back
@@ -62,12 +63,12 @@ class Versions(Generic[P]):
     @property
     def retained(self) -> tuple[Version, ...]:
         """Versions that can be handed out, oldest first."""
-        return tuple(sorted(self._models))
+        return tuple(self._models)
 
     @property
     def oldest(self) -> Version:
         """The oldest version that can be handed out."""
-        return min(self._models)
+        return next(iter(self._models))
 
     @property
     def bases(self) -> dict[Version, P]:
@@ -81,8 +82,8 @@ class Versions(Generic[P]):
 
     def restore(self, bases: Mapping[Version, P], holds: Mapping[DeviceId, Version]) -> None:
         """Take back the bases of an earlier life; nobody has been heard of since."""
-        for version, model in bases.items():
-            self._models[version] = self._shelve(version, model)
+        shelved = {v: self._shelve(v, model) for v, model in bases.items()}
+        self._models = dict(sorted({**self._models, **shelved}.items(), key=itemgetter(0)))
         for device_id, version in holds.items():
             self.hold(device_id, version)
             self.fall_silent(device_id)
@@ -103,8 +104,8 @@ class Versions(Generic[P]):
         previous, self._newest = self._newest.version, newest
         self._models[newest.version] = newest.model
         self._drop_unless_needed(previous)
-        for version in [v for v in self._models if newest.version - v > self._limit]:
-            self._drop(version)
+        while newest.version - self.oldest > self._limit:
+            self._drop(self.oldest)
         for version in self._to_shelve():
             self._models[version] = self._shelve(version, self._models[version])
 
@@ -136,8 +137,10 @@ class Versions(Generic[P]):
 
     def _to_shelve(self) -> Iterable[Version]:
         """Bases that only silent devices hold, and the oldest beyond `in_memory`."""
+        if self._shelf is None:
+            return ()
         awake = {v for d, v in self._held_by.items() if d not in self._silent}
-        loose = [v for v in sorted(self._models) if v not in self._shelved]
+        loose = [v for v in self._models if v not in self._shelved]
         loose.remove(self._newest.version)
         kept = [v for v in loose if v in awake]
         kept = kept[max(0, len(kept) - self._in_memory) :]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from hocket.errors import StartupError
+from hocket.hosting.files import replace_file
 
 
 def take_folder(folder: Path, owner: str, variable: str) -> IO[str]:
@@ -41,7 +42,7 @@ def note_database(folder: Path, owner: str, url: str | None) -> None:
     if url is None:
         note.unlink(missing_ok=True)
     else:
-        note.write_text(f"{url}\n", encoding="utf-8")
+        replace_file(note, f"{url}\n".encode())
 
 
 def noted_database(folder: Path, owner: str) -> str | None:

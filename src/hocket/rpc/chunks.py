@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import xxhash
 from typing_extensions import Buffer
 
-from hocket.core.payload import Payload, PayloadHeader
+from hocket.core.payload import CHUNK_BYTES, Payload, PayloadHeader
 from hocket.errors import CorruptPayload, PayloadTooLarge
 from hocket.rpc.push_message import Chunk, from_pb
 from hocket.v1 import types_pb2 as pb
 
-CHUNK_BYTES = 512 * 1024
 MAX_CHUNK_BYTES = 1024 * 1024
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from hocket_aggregator.evaluation import Evaluator, Examine
+from hocket_aggregator.evaluation import Evaluator
 from support.aggregating import until
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from hocket.core.events import Evaluated
 from hocket.core.ids import Version
 from hocket.core.records import Evaluation
 from hocket.errors import DataError
+from hocket.task.setup import Examine
 
 
 async def test_overtaken_versions_are_skipped_and_the_last_is_not() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import xxhash
 from hocket_aggregator.journal.reader import (
     cut_torn_tail,
     drop_before,
@@ -226,3 +227,15 @@ async def test_a_file_that_cannot_be_cut_stops_the_start(
     monkeypatch.setattr(Path, "open", read_only)
     with pytest.raises(StartupError, match="Read-only file system"):
         cut_torn_tail(tmp_path)
+
+
+async def test_another_format_is_told_and_left_alone(tmp_path: Path) -> None:
+    file = await killed_segment(tmp_path, ONE_OF_EACH)
+    older = bytearray(file.read_bytes())
+    older[7] -= 1
+    older[32:BEGINNING] = xxhash.xxh3_64_intdigest(older[:32]).to_bytes(8, "little")
+    file.write_bytes(older)
+    for use in (entries_in, cut_torn_tail):
+        with pytest.raises(CorruptState, match="format that this Hocket does not read"):
+            use(tmp_path)
+    assert file.read_bytes() == older

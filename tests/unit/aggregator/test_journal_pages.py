@@ -171,3 +171,64 @@ async def test_what_lies_in_memory_is_kept_until_it_is_written(tmp_path: Path) -
         await asyncio.sleep(0)
         await journal.written(ticket)
         assert same(entries_in(tmp_path), [lying("u", 0, on_page(WORTH_BYTES))])
+
+
+def nothing_ahead(*_: int) -> None:
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("lead", [0, 1, 900])
+async def test_a_disk_that_is_full_at_once_refuses_the_body_and_nothing_else(
+    tmp_path: Path, lead: int
+) -> None:
+    refusals = Refusals()
+    async with journalling(tmp_path, refusals, Disk(nothing_ahead)) as journal:
+        for number in range(lead):
+            await journal.written(journal.append(held(number + 1)))
+        segment = journal._writer._segment
+        segment._disk = Disk(nothing_ahead, full)
+        await journal.written(journal.append(opened("u")))
+        assert refusals.names == [UpdateId("u")]
+        segment._disk = Disk(nothing_ahead)
+        await journal.synced(journal.append(held(1000)))
+    assert entries_in(tmp_path) == [*(held(n + 1) for n in range(lead)), held(1000)]
+
+
+async def test_a_disk_that_is_full_behind_the_last_record_refuses_nothing(tmp_path: Path) -> None:
+    """Only the page's rest found no room."""
+    refusals = Refusals()
+
+    def write(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        whole = b"".join(buffers)
+        kept = len(whole.rstrip(b"\0"))
+        if not kept or offset % PAGE_BYTES:
+            full()
+        return os.pwrite(descriptor, whole[: kept + 8], offset)
+
+    async with journalling(tmp_path, refusals, Disk(nothing_ahead, past_cache=False)) as journal:
+        journal._writer._segment._disk = Disk(nothing_ahead, write, past_cache=False)
+        await journal.synced(journal.append(opened("u")))
+        await journal.synced(journal.append(held(2)))
+        assert refusals.names == []
+    assert entries_in(tmp_path) == [opened("u"), held(2)]
+
+
+async def test_where_single_bytes_stand_in_for_allocating_the_cache_is_used(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def allocate(descriptor: int, start: int, count: int) -> None:
+        calls.append(start)
+        if len(calls) == 1:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        os.posix_fallocate(descriptor, start, count)
+
+    async with journalling(tmp_path, disk=Disk(allocate)) as journal:
+        for entry in body():
+            await journal.written(journal.append(entry))
+        assert file_of(tmp_path, 1).stat().st_size > 1024 * KIB
+    assert len(calls) > 1
+    assert same(entries_in(tmp_path), body())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal import entries as journal_entries
 from hocket_aggregator.journal.unjournalled import Unjournalled
 from hocket_aggregator.owner import Owner
-from hocket_aggregator.turn import Turn
+from hocket_aggregator.turn import Sink, Turn
 from support.aggregating import until
 from support.clock import ManualClock
 from support.scalar import WORK, caller, device
@@ -25,7 +25,7 @@ from support.scalar import update as scalar_update
 from torch import Tensor
 
 from hocket.core.coordinator import Coordinator
-from hocket.core.events import BaseTaken, DeviceSeen, Pushed, SendTrigger, Settled, Subscribed
+from hocket.core.events import BaseTaken, DeviceSeen, Pushed, SendTrigger, Settled, Subscribed, Tick
 from hocket.core.ids import Version
 from hocket.core.scheduling import Concurrent, Periodic, Uniform
 from hocket.core.stop import Stop
@@ -97,13 +97,14 @@ async def owning(
     pace: Concurrent | Periodic | None = None,
     stop: Stop | None = None,
     journal: AnyJournal | None = None,
+    counts: Sequence[Sink] = (),
 ) -> AsyncIterator[tuple[Owner, ManualClock, list[Turn]]]:
     rules = CoordinatorRules(
         pace=pace or Concurrent(1), selection=Uniform(), work=WORK, stop=stop or Stop()
     )
     clock, turns = ManualClock(), list[Turn]()
     core: Core = Coordinator.begin(rules, rule, Global(torch.zeros(2)))
-    owner = Owner(core, clock, [turns.append], journal)
+    owner = Owner(core, clock, [turns.append], journal, counts=counts)
     running = asyncio.ensure_future(owner.run())
     for name in "ab":
         await owner.handle(DeviceSeen(device(name)))
@@ -297,3 +298,60 @@ async def test_what_was_done_is_told_before_the_owner_ends() -> None:
         assert any(isinstance(turn.event, Pushed) for turn in turns)
         with pytest.raises(Unavailable):
             await late
+
+
+async def test_the_timer_is_armed_though_the_queue_is_never_empty() -> None:
+    """Or a silent device would keep its place as long as others keep the aggregator busy."""
+    rule = Held()
+    rule.go.set()
+    async with owning(rule, pace=Periodic(5.0, 1)) as (owner, clock, turns):
+        ended = False
+
+        async def ask_on() -> None:
+            while not ended:
+                await owner.transact(lambda core, _: core.newest.version, heavy=True)
+
+        askers = [asyncio.create_task(ask_on()) for _ in range(6)]
+        for name in "ab":
+            await owner.handle(Subscribed(caller(name)))
+        await clock.advance(6.0)
+        await until(lambda: any(isinstance(turn.event, Tick) for turn in turns))
+        ended = True
+        await asyncio.gather(*askers)
+
+
+async def test_what_counts_is_told_at_once_and_only_read_when_it_lasts() -> None:
+    rule, journal, counted = Held(), Syncing(), list[Turn]()
+    rule.go.set()
+    async with owning(rule, journal=journal, counts=[counted.append]) as (owner, _, turns):
+        await owner.handle(BaseTaken(caller("a"), Version(1)))
+        counted.clear()
+        turns.clear()
+        push = asyncio.create_task(owner.handle(pushed("a")))
+        read = asyncio.create_task(owner.read(lambda _: len(counted)))
+        await until(lambda: len(counted) == 1)
+        assert turns == []
+        assert not read.done()
+        journal.on_disk.release()
+        await push
+        assert await read == 1
+
+
+async def test_what_comes_before_the_telling_follows_what_was_told_before() -> None:
+    rule, journal, told = Held(), Syncing(), list[str]()
+    rule.go.set()
+    async with owning(rule, journal=journal) as (owner, _, turns):
+        await owner.handle(BaseTaken(caller("a"), Version(1)))
+        turns.clear()
+        push = asyncio.create_task(owner.handle(pushed("a")))
+        seat = asyncio.create_task(
+            owner.transact(
+                lambda _core, take: take(Subscribed(caller("b"))),
+                before_telling=lambda: told.append(f"{len(turns)} told"),
+            )
+        )
+        await until(lambda: rule.steps == 1)
+        assert told == []
+        journal.on_disk.release()
+        await asyncio.gather(push, seat)
+        assert told == ["1 told"]

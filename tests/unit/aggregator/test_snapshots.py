@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hocket_aggregator.digest import digest_of
 from hocket_aggregator.recovery.reader import read_model, snapshot_versions
 from hocket_aggregator.snapshots import tensor_blobs
 from hocket_aggregator.snapshots.blobs import open_blobs
@@ -37,8 +36,18 @@ from hocket.core.ids import Version
 from hocket.core.manifest import Manifest, TensorSpec
 from hocket.core.strategy import Memory
 from hocket.errors import CorruptState, NotFound, StartupError
+from hocket.learn.digest import digest_of
 from hocket.learn.slot_policy import SlotPolicy
-from hocket.learn.strategies import FedASMU, FedAsync, FedAvg, FedBuff
+from hocket.learn.strategies import (
+    Ca2fl,
+    Fadas,
+    FedASMU,
+    FedAsync,
+    FedAvg,
+    FedBuff,
+    FedNova,
+    Port,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +58,10 @@ from hocket.learn.strategies import FedASMU, FedAsync, FedAvg, FedBuff
         FedBuff(goal=4),
         FedAvg(cohort=4),
         FedAsync(max_tau=3),
+        Port(minimum=4),
+        Ca2fl(goal=4),
+        Fadas(goal=4),
+        FedNova(cohort=4),
     ],
     ids=lambda rule: rule.kind,
 )

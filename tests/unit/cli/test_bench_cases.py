@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hocket_aggregator.setup import set_up
 
 from hocket.cli.bench.cases import CASES, NAMES, Coding, Rule, Wishes, chosen
 from hocket.cli.bench.task_file import hidden_for, parameters, task_text
@@ -19,6 +18,7 @@ from hocket.learn.codecs.payload import decode_payload
 from hocket.learn.models import mlp
 from hocket.learn.strategies import FedASMU, FedAsync
 from hocket.task import load_task
+from hocket.task.setup import set_up
 
 
 def test_the_cases_are_those_of_the_promises() -> None:

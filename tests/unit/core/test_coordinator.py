@@ -30,7 +30,7 @@ from hocket.core.events import (
 )
 from hocket.core.ids import Version
 from hocket.core.records import DevicePhase, Evaluation
-from hocket.core.scheduling import Periodic, Rounds
+from hocket.core.scheduling import ByCapability, Periodic, Rounds
 from hocket.core.stop import Stop
 from hocket.core.strategy import Memory
 from hocket.core.update import Applied, Dropped, DropReason, RefreshReport
@@ -334,7 +334,7 @@ def test_a_crowd_of_idle_devices_is_looked_at_only_when_triggers_are_due() -> No
             looked_at.append(num_steps)
             return 1.0
 
-    c = coordinator(pace=Periodic(period_s=10, triggers=1))
+    c = coordinator(pace=Periodic(period_s=10, triggers=1), selection=ByCapability())
     for number in range(20):
         c.handle(DeviceSeen(replace(device(f"d{number}"), capability=Noticed())), 0.0)
         c.handle(Subscribed(caller(f"d{number}")), 0.0)

@@ -6,7 +6,11 @@ import math
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.pools import Listed
 from support.scalar import WORK, device
+from support.steps import count_steps
 
 from hocket.core.capability import Capability, CostLine, fit_cost_line
 from hocket.core.chance import Stream, stream_seed
@@ -18,6 +22,7 @@ from hocket.core.scheduling import (
     ByCapability,
     Candidate,
     Concurrent,
+    Estimates,
     Periodic,
     Progress,
     Rounds,
@@ -27,8 +32,8 @@ from hocket.core.scheduling import (
 from hocket.errors import TaskError
 
 
-def candidates(*waits: float, expected: float | None = 1.0) -> list[Candidate]:
-    return [Candidate(DeviceId(f"d{i}"), wait, expected) for i, wait in enumerate(waits)]
+def candidates(*waits: float, expected: float | None = 1.0) -> Listed:
+    return Listed(Candidate(DeviceId(f"d{i}"), wait, expected) for i, wait in enumerate(waits))
 
 
 @pytest.mark.parametrize("selection", [Uniform(), ByCapability()], ids=lambda s: s.kind)
@@ -38,7 +43,7 @@ class TestEverySelection:
             chosen = selection.choose(candidates(0, 1, 2, 3), 3, Stream(seed))
             assert len(set(chosen)) == len(chosen) == 3
         assert len(selection.choose(candidates(0, 1), 9, Stream(0))) == 2
-        assert selection.choose([], 3, Stream(0)) == []
+        assert selection.choose(Listed([]), 3, Stream(0)) == []
 
     def test_the_same_chance_chooses_the_same(self, selection: AnySelection) -> None:
         pick = [selection.choose(candidates(0, 5, 9), 2, Stream(3, "x")) for _ in range(2)]
@@ -52,7 +57,7 @@ class TestEverySelection:
                 Candidate(DeviceId("quick"), waited[DeviceId("quick")], 0.0),
                 Candidate(DeviceId("slow"), waited[DeviceId("slow")], 500.0),
             ]
-            [chosen] = selection.choose(idle, 1, Stream(turn))
+            [chosen] = selection.choose(Listed(idle), 1, Stream(turn))
             seen.add(chosen)
             waited = {name: wait + 1.0 for name, wait in waited.items()} | {chosen: 0.0}
         assert seen == set(waited)
@@ -60,8 +65,43 @@ class TestEverySelection:
 
 def test_by_capability_prefers_the_quick_in_proportion() -> None:
     idle = [Candidate(DeviceId("quick"), 0.0, 1.0), Candidate(DeviceId("slow"), 0.0, 9.0)]
-    count = Counter(ByCapability().choose(idle, 1, Stream(i))[0] for i in range(4000))
+    count = Counter(ByCapability().choose(Listed(idle), 1, Stream(i))[0] for i in range(4000))
     assert count[DeviceId("quick")] / 4000 == pytest.approx(5 / 6, abs=0.02)  # 1/2 to 1/10
+
+
+@given(st.integers(0, 60), st.integers(0, 70), st.integers(0, 2**40))
+def test_equal_chances_are_drawn_as_equal_weights_were(n: int, count: int, seed: int) -> None:
+    quick, plain = Stream(seed), Stream(seed)
+    assert quick.sample(n, count) == plain.weighted(range(n), [1.0] * n, count)
+    assert quick.random() == plain.random()  # and as many draws were made
+
+
+def test_drawing_a_few_of_very_many_costs_what_it_costs_of_few() -> None:
+    few, many = count_steps(lambda: Stream(1).sample(40, 10)), 0
+    for seed in range(20):
+        many = max(many, count_steps(lambda: Stream(seed).sample(10**12, 10)))  # noqa: B023 -- called at once
+    assert many < 2 * few
+
+
+def test_by_capability_looks_at_no_more_than_it_considers() -> None:
+    idle = candidates(*[5.0] * 12, expected=2.0)
+    chosen = Counter[DeviceId]()
+    for seed in range(600):
+        chosen.update(ByCapability(consider=4).choose(idle, 2, Stream(seed)))
+    assert idle.looked_at == 600 * 4
+    assert len(chosen) == 12
+    assert min(chosen.values()) > 60  # 100 on the average: all have the same chance
+    assert len(set(ByCapability(consider=1).choose(idle, 3, Stream(0)))) == 3
+    with pytest.raises(TaskError, match=r"selection\.consider"):
+        ByCapability(consider=0)
+
+
+def test_by_capability_goes_through_all_of_no_more_than_it_considers() -> None:
+    for seed in range(20):
+        idle = [Candidate(DeviceId(f"d{i}"), float(i), 3.0) for i in range(12)]
+        weights = [(1.0 + c.waited_s) / 4.0 for c in idle]
+        plain = [c.device_id for c in Stream(seed).weighted(idle, weights, 5)]
+        assert ByCapability(consider=12).choose(Listed(idle), 5, Stream(seed)) == plain
 
 
 def test_expected_seconds_are_training_plus_transfer() -> None:
@@ -78,6 +118,16 @@ def test_no_device_can_spoil_the_choice_by_what_it_says_of_itself() -> None:
     boast = Capability(costs=(CostLine(1.0, 1e308, 1e308),), num_examples=0)  # 0 times infinity
     lying = Device(DeviceId("a"), Incarnation(1), DeviceState.ALIVE, boast)
     assert expected_s(lying, WORK) == math.inf
+
+
+def test_an_estimate_is_kept_until_the_device_says_something_else() -> None:
+    estimates = Estimates(WORK)
+    slow, quick = device("a", step_s=0.1), device("a", step_s=0.01)
+    for record in (slow, slow, quick, slow):
+        assert estimates.expected_s(record) == expected_s(record, WORK)
+    assert count_steps(lambda: estimates.expected_s(slow)) < count_steps(
+        lambda: expected_s(slow, WORK)
+    )
 
 
 def test_fit_recovers_a_line_and_never_goes_below_zero() -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import partial
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.simulated_disk import Shelf
+from support.steps import count_steps
 
 from hocket.core.ids import DeviceId, Version
 from hocket.core.strategy import Global
@@ -119,3 +125,77 @@ def test_what_is_restored_waits_on_the_shelf_and_goes_like_any_other() -> None:
     versions.release(DeviceId("a"))
     assert 7 not in shelf.models
     assert versions.retained == (8, 9, 10)
+
+
+def test_the_oldest_of_those_restored_is_known_at_once() -> None:
+    versions = Versions(Global(9.0, Version(9)), 10)
+    versions.restore({Version(8): 8.0, Version(7): 7.0}, {DeviceId("a"): Version(7)})
+    assert (versions.oldest, versions.retained) == (7, (7, 8, 9))
+
+
+@dataclass
+class Plainly:
+    """Which versions are kept, by going through all of them each time."""
+
+    limit: int
+    newest: int = 1
+    models: set[int] = field(default_factory=lambda: {1})
+    holds: dict[str, int] = field(default_factory=dict)
+
+    def clear_out(self, candidates: set[int]) -> None:
+        needed = {self.newest, *self.holds.values()}
+        self.models -= {version for version in candidates if version not in needed}
+
+    def add(self) -> None:
+        self.newest += 1
+        self.models.add(self.newest)
+        self.clear_out({self.newest - 1})
+        self.models = {version for version in self.models if self.newest - version <= self.limit}
+
+    def release(self, name: str) -> None:
+        if name in self.holds:
+            self.clear_out({self.holds.pop(name)})
+
+    def hold(self, name: str, version: int) -> None:
+        if self.holds.get(name) != version:
+            self.release(name)
+            self.holds[name] = version
+
+
+CHANGES = st.tuples(
+    st.sampled_from(["add", "hold", "release"]), st.sampled_from("abcd"), st.integers(0, 6)
+)
+
+
+@pytest.mark.parametrize("shelved", [False, True])
+@given(st.lists(CHANGES, max_size=60))
+def test_what_is_kept_is_what_going_through_all_finds(
+    shelved: bool, changes: list[tuple[str, str, int]]
+) -> None:
+    versions = kept(limit=5)[0] if shelved else Versions(Global(1.0), 5)
+    plain = Plainly(5)
+    for change, name, back in changes:
+        if change == "add":
+            grow(versions, to=plain.newest + 1)
+            plain.add()
+        elif change == "release":
+            versions.release(DeviceId(name))
+            plain.release(name)
+        else:
+            version = sorted(plain.models)[-1 - back % len(plain.models)]
+            hold(versions, name, version)
+            plain.hold(name, version)
+        assert versions.retained == tuple(sorted(plain.models))
+        assert versions.oldest == min(plain.models)
+        assert versions.holds == {d: v for d, v in plain.holds.items() if v in plain.models}
+
+
+def test_without_a_shelf_a_version_costs_the_same_whoever_holds_bases() -> None:
+    def held(count: int) -> Versions[float]:
+        versions = Versions(Global(1.0), 99)
+        for number in range(count):
+            hold(versions, f"d{number}", 1)
+        return versions
+
+    few, many = (count_steps(partial(grow, held(count), to=9)) for count in (10, 1_000))
+    assert few == many

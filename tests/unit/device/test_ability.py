@@ -7,12 +7,12 @@ import pytest
 from hocket_device.ability import Ability
 from hocket_device.lease import LeaseHolder, retry_s
 from hocket_device.resources import Resources
-from hocket_device.schedule import Schedule
 from support.clock import ManualClock
 
 from hocket.core.capability import Capability, CostLine
 from hocket.core.device import Caller
 from hocket.core.ids import DeviceId, Incarnation
+from hocket.core.schedule import Schedule
 from hocket.errors import Overloaded, Unavailable
 from hocket.rpc.registry_client import Joined, Lease, RegistryClient
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from hocket_device.__main__ import COMMAND, PURPOSE
-from hocket_device.schedule import Schedule
 from hocket_device.settings import Settings
 
 from hocket.hosting.settings import WrongSettings, help_text, read_settings
@@ -67,20 +66,3 @@ def test_every_setting_is_explained() -> None:
     text = help_text(Settings, COMMAND, PURPOSE)
     assert all(f"DEVICE_{name.upper()} " in text for name in Settings.model_fields)
     assert all(field.description for field in Settings.model_fields.values())
-
-
-@pytest.mark.parametrize(
-    ("elapsed_s", "value", "next_change_s"),
-    [(0.0, "a", 10.0), (9.5, "a", 0.5), (10.0, "b", 5.0), (14.0, "b", 1.0), (31.0, "a", 9.0)],
-)
-def test_a_schedule_holds_each_value_for_its_time_and_repeats(
-    elapsed_s: float, value: str, next_change_s: float
-) -> None:
-    schedule = Schedule("none", ((10.0, "a"), (5.0, "b")))
-    assert schedule.at(elapsed_s) == value
-    assert schedule.next_change_s(elapsed_s) == pytest.approx(next_change_s)
-
-
-def test_without_steps_a_schedule_never_changes() -> None:
-    schedule = Schedule(0.5)
-    assert (schedule.at(1e9), schedule.next_change_s(1e9)) == (0.5, None)

@@ -233,6 +233,19 @@ def test_evaluate_counts_each_example_once_whatever_the_batch() -> None:
         assert accuracy == right
 
 
+def test_how_images_lie_in_memory_changes_no_more_than_rounding() -> None:
+    net, (inputs, labels) = small_net(), stripes()
+    after = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        laid_out = inputs.contiguous(memory_format=layout)
+        trainer = LocalTrainer(net, RULES, laid_out, labels, graph=channel_graph(net))
+        trainer.start(flatten(net))
+        train(trainer, 2, (0.4, 0.4, 0.4))
+        after.append(trainer.weights())
+        assert trainer.loss() == pytest.approx(evaluate(net, after[0], inputs, labels)[0], abs=1e-4)
+    assert torch.allclose(after[0], after[1], atol=1e-5)
+
+
 def test_start_copies_and_resets_momentum() -> None:
     net = small_net()
     start = flatten(net)

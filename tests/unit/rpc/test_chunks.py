@@ -8,10 +8,10 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hocket.core.payload import CodecId, Packing, PayloadHeader, TensorHeader
+from hocket.core.payload import CHUNK_BYTES, CodecId, Packing, PayloadHeader, TensorHeader
 from hocket.errors import CorruptPayload, PayloadTooLarge
 from hocket.rpc import convert
-from hocket.rpc.chunks import CHUNK_BYTES, MAX_CHUNK_BYTES, Assembler, checksum, chunks
+from hocket.rpc.chunks import MAX_CHUNK_BYTES, Assembler, checksum, chunks
 from hocket.v1 import types_pb2 as pb
 
 MIB = 1024 * 1024

@@ -9,7 +9,7 @@ fixed header, a head (compact JSON), padding (zeros) and data (a piece's bytes, 
     data hash  8 bytes  xxh3-64 of the data
     head len   4 bytes
     data len   4 bytes
-    kind       1 byte
+    kind       1 byte, then a zero byte
     padding    2 bytes  its length: large data begins on a page of 4096 bytes
     unsynced   4 bytes  how many records right before this one were not known to be on the disk
     hash       8 bytes  xxh3-64 of the 40 bytes above and the head
@@ -28,14 +28,14 @@ from hocket_aggregator.journal.entries import Discarded, Entry, Opened, Piece, S
 from hocket_aggregator.journal.heads import Kind, entry_of, head_of
 from hocket_aggregator.journal.pages import PAGE_BYTES, Part, lies_on_page, padding_to_page
 
-MAGIC = b"HKTJRNL\x01"
+MAGIC = b"HKTJRNL\x02"
 MARK_BYTES = 8
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 MAX_DATA_BYTES = 1024 * 1024
 MAX_UNSYNCED = 2**32 - 1
 
 _BEGINNING = struct.Struct("<8sQ8sQ")
-_HEADER = struct.Struct("<8sQQIIBHI")
+_HEADER = struct.Struct("<8sQQIIBxHI")
 _HASH = struct.Struct("<Q")
 BEGINNING_BYTES = _BEGINNING.size + _HASH.size
 HEADER_BYTES = _HEADER.size + _HASH.size
@@ -63,6 +63,14 @@ def beginning_of(raw: bytes, segment: int) -> Beginning | None:
     magic, number, mark, before = _BEGINNING.unpack(body)
     sound = magic == MAGIC and number == segment and digest == xxhash.xxh3_64_intdigest(body)
     return Beginning(number, mark, before) if sound else None
+
+
+def is_foreign(raw: bytes) -> bool:
+    """Whether these are the first bytes of a segment in another format."""
+    if len(raw) < BEGINNING_BYTES or raw.startswith(MAGIC) or not raw.startswith(MAGIC[:-1]):
+        return False
+    (digest,) = _HASH.unpack_from(raw, _BEGINNING.size)
+    return bool(digest == xxhash.xxh3_64_intdigest(raw[: _BEGINNING.size]))
 
 
 @dataclass(frozen=True, slots=True)

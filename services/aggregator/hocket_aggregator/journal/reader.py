@@ -24,6 +24,7 @@ from hocket_aggregator.journal.frame import (
     Frame,
     beginning_of,
     frame_header_of,
+    is_foreign,
 )
 from hocket_aggregator.journal.heads import Kind
 
@@ -114,9 +115,17 @@ class _Segment:
 
     @property
     def beginning(self) -> Beginning | None:
-        """What it begins with, once that is there."""
+        """What it begins with, once that is there. Raises CorruptState for another format."""
         if self._beginning is None:
-            self._beginning = beginning_of(self._read(0, BEGINNING_BYTES), self.number)
+            raw = self._read(0, BEGINNING_BYTES)
+            if is_foreign(raw):
+                raise CorruptState(
+                    f"{self.file} has a format that this Hocket does not read; start the version "
+                    "that wrote it, or begin in another folder",
+                    file=str(self.file),
+                    offset="0",
+                )
+            self._beginning = beginning_of(raw, self.number)
             self.end = 0 if self._beginning is None else BEGINNING_BYTES
         return self._beginning
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from hocket.hosting.files import sync_folder
 from hocket_aggregator.journal.frame import BEGINNING_BYTES, MARK_BYTES, Beginning, Draft, Place
 from hocket_aggregator.journal.pages import PAGE_BYTES, Pages, Part
 from hocket_aggregator.journal.reader import file_of
@@ -84,7 +85,7 @@ class Segment:
             segment._begin(Beginning(number, mark, bytes_before))
             segment._reserve(must=must_reserve)
             disk.sync(descriptor)
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError:
             os.close(descriptor)
             file.unlink(missing_ok=True)
@@ -117,13 +118,13 @@ class Segment:
             parts.append(part)
             steps.append(reached)
         written_end, error = self._append(parts)
-        self.reached = max(
-            (step for step in steps if step.end <= written_end), key=lambda step: step.end
-        )
+        # It may end before the first, in the page of the last, or in the padding after the last.
+        self.reached = [step for step in steps if step.end <= max(written_end, steps[0].end)][-1]
         # There may have been room for records, though not for the reserve beyond them.
         self._allocated = max(self._allocated, self.end)
-        if error is not None:
-            self._take_back()
+        if self.reached == steps[-1]:
+            return len(drafts), None
+        self._take_back()
         return self.reached.records - steps[0].records, error
 
     def sync(self, reached: Reached) -> None:
@@ -183,6 +184,10 @@ class Segment:
         try:
             self._disk.allocate(self._descriptor, self._allocated, end - self._allocated)
         except OSError as error:
+            if error.errno == errno.EINVAL and _goes_past_cache(self._descriptor):
+                _use_cache(self._descriptor)  # what stands in for allocating writes single bytes
+                self._allocate(end)
+                return
             if error.errno in _CANNOT_ALLOCATE:
                 self._can_allocate = False
                 return
@@ -235,11 +240,3 @@ def _without(buffers: list[memoryview], num_bytes: int) -> list[memoryview]:
             return [buffer[num_bytes:], *buffers[index + 1 :]]
         num_bytes -= len(buffer)
     return []
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -315,6 +315,7 @@ class Writer:
                     mark = self._synced_mark()
                     self._queue.append(mark)
                     self._queued_bytes += mark.num_bytes
+                    self._hurry = True
                 self._synced, self._settled_synced = written, settled
                 self._unsynced_bytes -= num_bytes
                 while self._wanted and self._wanted[0] <= written:

@@ -18,22 +18,21 @@ from hocket.core.terms import TaskTerms
 from hocket.core.update import Outcome, Update, UpdateHeader
 from hocket.errors import (
     HocketError,
-    InvalidUpdate,
     Overloaded,
-    PayloadTooLarge,
     Unavailable,
     UnknownDevice,
     UnknownVersion,
 )
-from hocket.learn.codecs.payload import check_header
 from hocket.learn.submodels.plan import IndexPlan
+from hocket.learn.submodels.sliceable import Sliceable, main_codec
+from hocket.task.soundness import check_update
 from hocket_aggregator.finishing import finished
 from hocket_aggregator.job import Core, Take
 from hocket_aggregator.metadata.records import Records
-from hocket_aggregator.models import Sliceable, is_small, main_codec
 from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.staging import Staged, Staging
 from hocket_aggregator.roster import Roster
+from hocket_aggregator.size import is_small
 
 log = structlog.get_logger()
 
@@ -81,7 +80,7 @@ class Intake:
         if answered is not None:
             return answered
         try:
-            self._check(header, payload)
+            check_update(header, payload, self._terms, self._model)
             return self._staging.open(header, payload)
         except HocketError as error:
             if isinstance(error, PASSING):
@@ -163,13 +162,12 @@ class Intake:
             return next(effect.outcome for effect in effects if isinstance(effect, Settled))
 
         def look(core: Core, take: Take) -> Outcome | bool:
-            if core.settled(header) is not None:
-                return take_in(core, take)
-            core.check(header)
-            doomed = core.doomed(header) is not None
-            if not doomed:
+            answer = core.offered(header)
+            if answer is None:
                 take(PushStarted(header))
-            return doomed
+            elif core.settled(header) is not None:
+                return take_in(core, take)
+            return answer is not None
 
         try:
             found = await self._admitted(header, look)
@@ -194,22 +192,3 @@ class Intake:
                 raise
             await self._roster.look_up(header_caller(header))
             return await self._owner.transact(work)
-
-    def _check(self, header: UpdateHeader, payload: PayloadHeader) -> None:
-        refresh, epochs = header.refresh, self._terms.training.local_epochs
-        if refresh is not None and not 1 <= refresh.slot < epochs:
-            raise InvalidUpdate(
-                f"refresh.slot is {refresh.slot}; with {epochs} local epochs a merge falls "
-                f"between 1 and {epochs - 1}"
-            )
-        if refresh is not None and refresh.version < header.base_version:
-            raise InvalidUpdate(
-                f"refresh.version is {refresh.version}, older than base_version "
-                f"{header.base_version}; only a fresher model can be merged"
-            )
-        check_header(payload, self._model.plan(header.spec).sliced_manifest)
-        if payload.wire_bytes > self._terms.max_update_bytes:
-            raise PayloadTooLarge(
-                f"the payload claims {payload.wire_bytes} bytes; {self._terms.max_update_bytes} "
-                "are taken at most, see max_update_bytes of GetTask"
-            )

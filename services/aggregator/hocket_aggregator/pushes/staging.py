@@ -13,10 +13,10 @@ from hocket.core.manifest import BYTES_PER_VALUE
 from hocket.core.payload import Payload, PayloadHeader
 from hocket.core.update import UpdateHeader
 from hocket.errors import InvalidUpdate, Overloaded, StorageFull, Unavailable
+from hocket.learn.digest import octets_of
 from hocket.learn.pool import POOL
 from hocket.rpc.chunks import Assembler
 from hocket.rpc.push_message import Chunk
-from hocket_aggregator.digest import octets_of
 from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal.entries import Discarded, Opened, Piece
 

@@ -23,13 +23,13 @@ from hocket.core.terms import Finished
 from hocket.core.update import Dropped, Update, UpdateHeader
 from hocket.core.versions import IN_MEMORY, Shelf, Versions
 from hocket.errors import CorruptState, HocketError
+from hocket.learn.digest import digest_of
+from hocket.learn.submodels.sliceable import Sliceable
 from hocket.rpc.chunks import Assembler
 from hocket.rpc.push_message import Chunk
-from hocket_aggregator.digest import digest_of
+from hocket.task.setup import Setup
 from hocket_aggregator.journal.entries import Concluded, Discarded, Held, Opened, Piece, Settled
 from hocket_aggregator.journal.reader import Found, read_entries
-from hocket_aggregator.models import Sliceable
-from hocket_aggregator.setup import Setup
 from hocket_aggregator.snapshots.snapshots import Snapshot
 
 

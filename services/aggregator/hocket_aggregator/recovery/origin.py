@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hocket.errors import NotFound, StartupError
+from hocket.hosting.files import replace_file
 
 FILE = "task.json"
 
@@ -20,10 +21,8 @@ class Origin:
 
     def write(self, data_dir: Path) -> None:
         """Leave a note in the folder. Raises StartupError."""
-        partial = data_dir / f"{FILE}.partial"
         try:
-            partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-            partial.replace(data_dir / FILE)
+            replace_file(data_dir / FILE, json.dumps(asdict(self), indent=1).encode())
         except OSError as error:
             raise StartupError(
                 f"cannot write {data_dir / FILE}: {error.strerror}; choose another "

@@ -18,7 +18,8 @@ from hocket.core.strategy import Global
 from hocket.core.update import Applied, Dropped
 from hocket.core.versions import IN_MEMORY, Shelf
 from hocket.errors import CorruptState
-from hocket_aggregator.digest import digest_of
+from hocket.learn.digest import digest_of
+from hocket.task.setup import Setup
 from hocket_aggregator.journal.entries import Settled
 from hocket_aggregator.journal.reader import cut_torn_tail, read_entries, segments
 from hocket_aggregator.metadata.store import Batch, Store
@@ -29,7 +30,6 @@ from hocket_aggregator.recovery.history import (
     core_from,
     snapshot_of,
 )
-from hocket_aggregator.setup import Setup
 from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots
 
 log = structlog.get_logger()

@@ -12,12 +12,12 @@ from hocket.core.ids import Version
 from hocket.core.strategy import Global
 from hocket.core.terms import TaskTerms
 from hocket.errors import CorruptState, HocketError, NotFound
+from hocket.learn.digest import digest_of
 from hocket.learn.flat import views
+from hocket.task.setup import Setup
 from hocket_aggregator.aggregator import JOURNAL
-from hocket_aggregator.digest import digest_of
 from hocket_aggregator.journal.reader import segments
 from hocket_aggregator.recovery.history import History
-from hocket_aggregator.setup import Setup
 from hocket_aggregator.snapshots.blobs import open_blobs
 from hocket_aggregator.snapshots.place import place_of
 from hocket_aggregator.snapshots.snapshots import Snapshots

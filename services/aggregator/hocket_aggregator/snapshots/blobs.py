@@ -20,6 +20,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 from typing_extensions import Buffer
 
 from hocket.errors import NotFound, StartupError, StorageFailed, StorageFull
+from hocket.hosting.files import sync_folder
 from hocket_aggregator.finishing import finished
 
 PARTIAL = ".partial"
@@ -164,7 +165,7 @@ class FolderBlobs:
         try:
             if not target.parent.is_dir():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _sync(target.parent.parent)
+                sync_folder(target.parent.parent)
             with partial.open("wb", buffering=0) as file:
                 for piece in pieces:
                     _write(file.fileno(), piece)
@@ -172,7 +173,7 @@ class FolderBlobs:
                 # Not needed before the next start: the system's cache has better uses.
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             partial.replace(target)
-            _sync(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -184,7 +185,7 @@ class FolderBlobs:
             for file in files:
                 file.unlink(missing_ok=True)
             for folder in {file.parent for file in files if file.parent.is_dir()}:
-                _sync(folder)  # so that what is deleted next does not go before
+                sync_folder(folder)  # so that what is deleted next does not go before
         except OSError as error:
             raise _failure(self.where, error) from error
 
@@ -200,14 +201,6 @@ def _joined(pieces: Sequence[Buffer]) -> memoryview:
     views = [memoryview(piece) for piece in pieces]
     parts = [np.asarray(view, np.uint8) for view in views if view.nbytes]
     return np.concatenate(parts).data if parts else memoryview(b"")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _failure(what: str, error: Exception) -> StorageFull | StorageFailed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hocket.errors import StartupError
+from hocket.hosting.files import replace_file
 
 NOTE = "aggregator.blobs"
 
@@ -17,9 +18,7 @@ def note_place(data_dir: Path, blobs: str) -> None:
             note.unlink(missing_ok=True)
             return
         place = blobs if "://" in blobs else str(Path(blobs).resolve())
-        partial = note.with_name(note.name + ".partial")
-        partial.write_text(f"{place}\n", encoding="utf-8")
-        partial.replace(note)
+        replace_file(note, f"{place}\n".encode())
     except OSError as error:
         raise StartupError(
             f"cannot write {note}: {error.strerror}; choose another AGGREGATOR_DATA_DIR"
@@ -31,5 +30,7 @@ def place_of(data_dir: Path) -> Path | str:
     try:
         noted = (data_dir / NOTE).read_text(encoding="utf-8").strip()
     except OSError:
+        return data_dir
+    if not noted:
         return data_dir
     return noted if "://" in noted else Path(noted)

@@ -13,9 +13,9 @@ from typing_extensions import Buffer
 from hocket.core.manifest import Manifest
 from hocket.errors import CorruptState
 from hocket.hosting.failpoint import Failpoint, reach
+from hocket.learn.digest import digest_of
 from hocket.learn.flat import views
 from hocket.learn.pool import POOL
-from hocket_aggregator.digest import digest_of
 from hocket_aggregator.metadata.queries import SNAPSHOTS as VERSIONS
 from hocket_aggregator.snapshots.blobs import Blobs
 from hocket_aggregator.snapshots.record import version_blob

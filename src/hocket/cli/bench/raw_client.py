@@ -12,9 +12,9 @@ import grpc
 from hocket.cli.bench.closed_loop import closed_loop
 from hocket.cli.bench.raw_server import METHOD, SERVICE
 from hocket.cli.bench.worker import JSON, work
+from hocket.core.payload import CHUNK_BYTES
 from hocket.errors import CorruptPayload
 from hocket.rpc.channel import open_channel
-from hocket.rpc.chunks import CHUNK_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hocket.core.scheduling.estimate import Work, expected_s
+from hocket.core.scheduling.estimate import Estimates, Work, expected_s
 from hocket.core.scheduling.pace import Concurrent, Pace, Periodic, Progress, Rounds
-from hocket.core.scheduling.selection import ByCapability, Candidate, Selection, Uniform
+from hocket.core.scheduling.selection import ByCapability, Candidate, Pool, Selection, Uniform
 
 AnyPace = Periodic | Concurrent | Rounds
 AnySelection = Uniform | ByCapability
@@ -15,8 +15,10 @@ __all__ = [
     "ByCapability",
     "Candidate",
     "Concurrent",
+    "Estimates",
     "Pace",
     "Periodic",
+    "Pool",
     "Progress",
     "Rounds",
     "Selection",

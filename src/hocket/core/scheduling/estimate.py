@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hocket.core.device import Device
+from hocket.core.ids import DeviceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +30,20 @@ def expected_s(device: Device, work: Work) -> float | None:
         return None
     total_s = training_s + device.link_to().transfer_s(work.up_bytes, work.down_bytes)
     return math.inf if math.isnan(total_s) else total_s
+
+
+class Estimates:
+    """`expected_s` of many devices again and again: each is worked out when its record changes."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._known: dict[DeviceId, tuple[Device, float | None]] = {}
+
+    def expected_s(self, device: Device) -> float | None:
+        """What `expected_s` says of this very record."""
+        known = self._known.get(device.device_id)
+        if known is not None and known[0] is device:
+            return known[1]
+        expected = expected_s(device, self._work)
+        self._known[device.device_id] = device, expected
+        return expected

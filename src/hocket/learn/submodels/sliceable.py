@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import xxhash
 from torch import Tensor
 from typing_extensions import Buffer
 
@@ -15,14 +16,12 @@ from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
 from hocket.errors import NotFinite
 from hocket.learn.codecs.payload import decode_delta
+from hocket.learn.digest import octets_of
 from hocket.learn.sparse import dense
 from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.plan import IndexPlan, plan_of
-from hocket.rpc.chunks import checksum
-from hocket_aggregator.digest import octets_of
 
 MAX_PLANS = 64
-SMALL_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,8 @@ class Sliceable:
             TensorHeader(t.name, t.shape, CodecId.RAW, t.size * BYTES_PER_VALUE)
             for t in manifest.tensors
         )
-        header = PayloadHeader(tensors, Packing.NONE, manifest.dense_bytes, checksum(body))
+        digest = xxhash.xxh3_64_intdigest(body)
+        header = PayloadHeader(tensors, Packing.NONE, manifest.dense_bytes, digest)
         return Payload(header, body)
 
     def decode(self, header: UpdateHeader, payload: Payload, plan: IndexPlan) -> Update[Tensor]:
@@ -82,14 +82,6 @@ class Sliceable:
         wire_bytes = payload.header.wire_bytes
         codec = main_codec(payload.header)
         return Update(header, delta, held, wire_bytes, codec, decoded.square)
-
-
-def is_small(manifest: Manifest) -> bool:
-    """Whether decoding or a step takes about a millisecond, which the event loop can spare.
-
-    Handing work to a thread and back takes half a millisecond while others want the interpreter.
-    """
-    return manifest.dense_bytes <= SMALL_BYTES
 
 
 def main_codec(header: PayloadHeader) -> str:

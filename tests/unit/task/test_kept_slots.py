@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hocket_aggregator.setup import LearnedSlots
 
 from hocket.core.triggering import FixedSlot, SlotPolicy
 from hocket.errors import CorruptState
+from hocket.task.setup import LearnedSlots
 
 
 def learned() -> LearnedSlots:

@@ -1,8 +1,9 @@
-"""From a task to everything the service needs: the model, the terms, the rules, the slot policy."""
+"""From a task to everything its server needs: the model, the terms, the rules, the slot policy."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from hocket.core.chance import stream_seed
 from hocket.core.manifest import Manifest
+from hocket.core.payload import CHUNK_BYTES
 from hocket.core.records import Evaluation
 from hocket.core.scheduling import Work
 from hocket.core.strategy import Memory, Strategy
@@ -25,11 +27,12 @@ from hocket.learn.flat import flatten, manifest_of
 from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.layout import ChannelGraph, undroppable
 from hocket.learn.training import evaluate
-from hocket.rpc.chunks import CHUNK_BYTES
-from hocket.task import Task
-from hocket_aggregator.evaluation import Examine
+from hocket.task.task import Task
 
 WORST_LOSS = sys.float_info.max  # stands for a loss that is no number
+
+Examine = Callable[[Tensor], Evaluation]
+"""From a model's flat vector to how it does."""
 
 
 @dataclass(frozen=True, slots=True)

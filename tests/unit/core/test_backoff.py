@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hocket.rpc.backoff import backoff
+from hocket.core.backoff import backoff
 
 
 @pytest.mark.parametrize(

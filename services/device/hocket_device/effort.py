@@ -1,0 +1,40 @@
+"""Work in the training thread: stopped when told, measured, and followed by its rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from hocket_device.learner import Interrupted
+from hocket_device.pace import Pace
+
+
+@dataclass(frozen=True, slots=True)
+class PacedEffort:
+    """The pace, as a learner asks for it."""
+
+    pace: Pace
+
+    def share(self) -> float:
+        """The share of a processor to be had now."""
+        return self.pace.resources.share()
+
+    @contextmanager
+    def mini_batch(self, _examples: int, _cost: float, /) -> Iterator[None]:
+        """One step and the rest that it costs; both are measured. Raises Interrupted."""
+        pace = self.pace
+        if pace.stop.is_set():
+            raise Interrupted
+        began_s, busy_s = pace.now(), pace.busy_s()
+        with pace.duty.work():
+            yield
+        pace.resources.observe(pace.busy_s() - busy_s, pace.now() - began_s)
+
+    def other(self) -> AbstractContextManager[None]:
+        """Other work, and the rest that it costs."""
+        return self.pace.duty.work()
+
+    def now(self) -> float:
+        """The pace's watch."""
+        return self.pace.now()
