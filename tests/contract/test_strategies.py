@@ -17,8 +17,18 @@ from support.strategies import Arrival, Server, bits, push, server, vector
 from hocket.core.ids import Version
 from hocket.core.strategy import Global, Memory
 from hocket.core.update import Applied, Buffered, Dropped, DropReason
-from hocket.errors import CorruptState, TaskError
-from hocket.learn.strategies import AnyStrategy, FedASMU, FedAsync, FedAvg, FedBuff
+from hocket.errors import CorruptState, InvalidUpdate, TaskError
+from hocket.learn.strategies import (
+    AnyStrategy,
+    Ca2fl,
+    Fadas,
+    FedASMU,
+    FedAsync,
+    FedAvg,
+    FedBuff,
+    FedNova,
+    Port,
+)
 
 RULES: list[Any] = [
     FedAsync(),
@@ -28,10 +38,28 @@ RULES: list[Any] = [
     FedASMU(),
     FedASMU(rule="gated", normalise=False, sigma0=0.5),
     FedASMU(memory="sketch", sketch_size=3),
+    Port(minimum=3),
+    Ca2fl(goal=3, devices=4),
+    Fadas(goal=3, eps=1.0),  # so large that the length of a delta counts, as it does elsewhere
+    FedNova(cohort=3),
+    FedNova(cohort=3, momentum=0.5),
 ]
-every_rule = pytest.mark.parametrize(
-    "rule", RULES, ids=lambda rule: f"{rule.kind}{RULES.index(rule)}"
-)
+
+SYNCHRONOUS = ("fedavg", "fednova")  # they drop what did not start from the newest version
+WHOLE_ONLY = ("ca2fl", "fadas")  # they refuse updates of submodels
+UNDISCOUNTED = ("ca2fl", "fadas")  # an update weighs the same, however stale
+UNLIKE_FEDAVG = ("fedasync", "fedasmu", "fadas")  # mixing rules; and one whose step is Adam's
+
+
+def among(rules: list[Any]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "rule", rules, ids=lambda rule: f"{rule.kind}{RULES.index(rule)}"
+    )
+
+
+every_rule = among(RULES)
+every_rule_for_parts = among([rule for rule in RULES if rule.kind not in WHOLE_ONLY])
+every_average = among([rule for rule in RULES if rule.kind not in UNLIKE_FEDAVG])
 
 WIDTH = 4
 value = st.floats(-10, 10, width=32)
@@ -57,12 +85,12 @@ def test_inputs_are_untouched(rule: Any, arrivals: list[Arrival]) -> None:
     aggregator = server(rule, 1.0, -2.0, 0.5, 0.0)
     known: dict[int, bytes] = {1: bits(aggregator.now.model)}
     for each in arrivals:
-        update = each.at(aggregator.now, held=vector(1, 0, 1, 1))
+        mask = None if rule.kind in WHOLE_ONLY else vector(1, 0, 1, 1)
+        update = each.at(aggregator.now, held=mask)
         before = bits(update.delta)
         aggregator.take(update)
         assert bits(update.delta) == before
-        assert update.held is not None
-        assert bits(update.held) == bits(vector(1, 0, 1, 1))
+        assert update.held is None or bits(update.held) == bits(vector(1, 0, 1, 1))
         known.setdefault(aggregator.now.version, bits(aggregator.now.model))
     assert {v: bits(model) for v, model in aggregator.versions.items()} == known
 
@@ -131,18 +159,67 @@ def test_weight_never_rises_with_staleness(rule: Any) -> None:
         weights.append(0.0 if isinstance(outcome, Dropped) else outcome.weight)
     assert 0 < weights[0] <= 1
     assert weights == sorted(weights, reverse=True)
-    assert weights[-1] < weights[0]
+    assert (weights[-1] == weights[0]) == (rule.kind in UNDISCOUNTED)
 
 
-@every_rule
+@every_average
+@given(pushed=st.lists(delta, min_size=3, max_size=9), sizes=st.tuples(*[st.integers(1, 99)] * 3))
+@quick
+def test_with_everything_fresh_and_everyone_taking_part_an_average_is_fedavg(
+    rule: Any, pushed: list[tuple[float, ...]], sizes: tuple[int, ...]
+) -> None:
+    """Some versions of three devices each, all of equally many steps."""
+    if rule.kind in ("fedbuff", "ca2fl"):  # every update weighs the same there
+        sizes = (7, 7, 7)
+    if rule.kind == "ca2fl":
+        rule = Ca2fl(goal=3, devices=3)
+    one, other = (server(each, 1.0, -2.0, 0.5, 0.0) for each in (rule, FedAvg(cohort=3)))
+    for start in range(0, len(pushed) - 2, 3):
+        for name, values, size in zip("abc", pushed[start : start + 3], sizes, strict=True):
+            for each in (one, other):
+                version = each.now.version
+                each.take(push(vector(*values), base=version, device=name, examples=size, steps=5))
+    assert one.now.version == other.now.version == 1 + len(pushed) // 3
+    assert torch.allclose(one.now.model, other.now.model, rtol=1e-6, atol=1e-5)
+
+
+@among([rule for rule in RULES if rule.kind not in ("fedasync", "fedasmu")])
+@given(last=st.permutations(range(3)))
+@quick
+def test_the_order_within_a_version_does_not_matter(rule: Any, last: list[int]) -> None:
+    """Of the third version; two came before it, so that there is something to remember."""
+    deltas = [vector(1, 2, 3, 4), vector(-2, 1, 0, 8), vector(5, 5, -1, 0.5)]
+    ends = []
+    for order in (range(3), last):
+        aggregator = server(rule, 1.0, -2.0, 0.5, 0.0)
+        for numbers in (range(3), range(3), order):
+            base = aggregator.now.version
+            for n in numbers:
+                aggregator.take(push(deltas[n], base=base, device="abc"[n], examples=n + 1))
+        ends.append(aggregator.now)
+    assert ends[0].version == ends[1].version == 4
+    assert torch.allclose(ends[0].model, ends[1].model, rtol=1e-6, atol=1e-6)
+
+
+@among([rule for rule in RULES if rule.kind in WHOLE_ONLY])
+def test_an_update_of_a_submodel_is_refused_and_leaves_no_trace(rule: Any) -> None:
+    aggregator = server(rule, 1.0, 2.0)
+    aggregator.take(push(vector(1, 1), device="a"))
+    memory = pickle.dumps(aggregator.memory)
+    with pytest.raises(InvalidUpdate, match=f"{rule.kind} takes updates of the whole model only"):
+        aggregator.take(push(vector(1, 0), device="b", held=vector(1, 0)))
+    assert pickle.dumps(aggregator.memory) == memory
+
+
+@every_rule_for_parts
 def test_entries_left_out_stay_as_they_were(rule: Any) -> None:
     now = Global(vector(1, -0.0, 3, 4), Version(9))
-    fresh = not isinstance(rule, FedAvg)
-    base = vector(5, 6, 7, 8) if fresh else now.model
+    stale = rule.kind not in SYNCHRONOUS
+    base = vector(5, 6, 7, 8) if stale else now.model
     memory = rule.init(now.model)
     for device in "abc":
         update = push(
-            vector(1, 0, 1, 0), base=8 if fresh else 9, device=device, held=vector(1, 0, 1, 0)
+            vector(1, 0, 1, 0), base=8 if stale else 9, device=device, held=vector(1, 0, 1, 0)
         )
         step = rule.step(now, memory, update, base)
         memory = step.memory
@@ -150,7 +227,7 @@ def test_entries_left_out_stay_as_they_were(rule: Any) -> None:
     assert (step.after.model[::2] > now.model[::2]).all()
 
 
-@every_rule
+@every_rule_for_parts
 @given(arrivals=history)
 @quick
 def test_a_full_mask_is_no_mask_bit_for_bit(rule: Any, arrivals: list[Arrival]) -> None:
@@ -198,7 +275,8 @@ def mixed(arrivals: list[Arrival], aggregator: Server, start: int) -> list[Any]:
     """Have whole and partial updates folded in, in turn."""
     outcomes = []
     for number, each in enumerate(arrivals, start):
-        update = each.at(aggregator.now, held=MASKS[number % len(MASKS)], examples=1 + number % 3)
+        mask = None if aggregator.rule.kind in WHOLE_ONLY else MASKS[number % len(MASKS)]
+        update = each.at(aggregator.now, held=mask, examples=1 + number % 3, steps=1 + number % 4)
         if update.held is not None:
             update.delta.mul_(update.held)
         outcomes.append(aggregator.take(update))
@@ -237,7 +315,9 @@ def test_what_was_kept_stays_as_it_was(
     assert frozen(kept) == as_kept
 
 
-@pytest.mark.parametrize(("rule", "tensors"), [(FedBuff(goal=3), 1), (FedAvg(cohort=3), 2)])
+@pytest.mark.parametrize(
+    ("rule", "tensors"), [(FedBuff(goal=3), 1), (FedAvg(cohort=3), 2), (FedNova(cohort=3), 3)]
+)
 def test_a_half_full_buffer_is_kept_and_an_empty_one_takes_no_room(rule: Any, tensors: int) -> None:
     aggregator = server(rule, 1.0, 2.0)
     assert rule.keep(aggregator.memory).tensors == {}
@@ -254,6 +334,18 @@ def test_contributions_are_handed_out_as_they_are() -> None:
     assert kept.tensors["moved/a"] is aggregator.memory["a"].last.moved
     again = aggregator.rule.recall(kept, aggregator.now.model)
     assert again["a"].last.moved is kept.tensors["moved/a"]
+
+
+def test_cached_deltas_are_handed_out_as_they_are() -> None:
+    aggregator = server(Ca2fl(goal=2, devices=3), 1.0, 2.0)
+    for device in "abc":
+        aggregator.take(push(vector(1, 1), base=aggregator.now.version, device=device))
+    kept = aggregator.rule.keep(aggregator.memory)
+    assert kept.facts["devices"] == ["a", "b"]
+    assert kept.facts["pending"] == ["c"]
+    assert kept.tensors["cached/a"] is aggregator.memory.cached["a"]
+    again = aggregator.rule.recall(kept, aggregator.now.model)
+    assert again.pending["c"] is kept.tensors["pending/c"]
 
 
 def some_memory(rule: Any, *values: float) -> Memory[torch.Tensor]:
@@ -332,6 +424,7 @@ def test_any_facts_give_memory_or_corrupt_state(rule: Any, data: st.DataObject) 
         (FedAsync(max_tau=2), DropReason.TOO_STALE),
         (FedASMU(staleness_limit=3), DropReason.TOO_STALE),
         (FedAvg(cohort=2), DropReason.ROUND_OVER),
+        (FedNova(cohort=2), DropReason.ROUND_OVER),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
@@ -357,6 +450,10 @@ def test_a_drop_leaves_no_trace(rule: Any, reason: DropReason) -> None:
         ({"kind": "fedbuff", "goal": 4}, FedBuff(goal=4)),
         ({"kind": "fedavg", "cohort": 5}, FedAvg(cohort=5)),
         ({"kind": "fedasmu", "rule": "gated"}, FedASMU(rule="gated")),
+        ({"kind": "port", "minimum": 5, "alpha": 1}, Port(minimum=5, alpha=1.0)),
+        ({"kind": "ca2fl", "goal": 5, "devices": 20}, Ca2fl(goal=5, devices=20)),
+        ({"kind": "fadas", "server_lr": 0.003}, Fadas(server_lr=0.003)),
+        ({"kind": "fednova", "momentum": 0.9}, FedNova(momentum=0.9)),
     ],
 )
 def test_a_task_file_names_the_rule(settings: dict[str, Any], rule: Any) -> None:
@@ -388,6 +485,23 @@ def test_a_task_file_names_the_rule(settings: dict[str, Any], rule: Any) -> None
         (lambda: FedASMU(rule="neither"), "fedasmu.rule"),  # type: ignore[arg-type]
         (lambda: FedASMU(memory="none"), "fedasmu.memory"),  # type: ignore[arg-type]
         (lambda: FedASMU(sketch_size=0), "fedasmu.sketch_size"),
+        (lambda: Port(minimum=0), "port.minimum"),
+        (lambda: Port(bound=0), "port.bound"),
+        (lambda: Port(alpha=0.0), "port.alpha"),
+        (lambda: Port(beta=-1.0), "port.beta"),
+        (lambda: Ca2fl(goal=0), "ca2fl.goal"),
+        (lambda: Ca2fl(devices=0), "ca2fl.devices"),
+        (lambda: Ca2fl(server_lr=0.0), "ca2fl.server_lr"),
+        (lambda: Fadas(goal=0), "fadas.goal"),
+        (lambda: Fadas(server_lr=-1.0), "fadas.server_lr"),
+        (lambda: Fadas(beta1=1.0), "fadas.beta1"),
+        (lambda: Fadas(beta2=-0.1), "fadas.beta2"),
+        (lambda: Fadas(eps=0.0), "fadas.eps"),
+        (lambda: Fadas(tau_limit=-1), "fadas.tau_limit"),
+        (lambda: FedNova(cohort=0), "fednova.cohort"),
+        (lambda: FedNova(momentum=1.0), "fednova.momentum"),
+        (lambda: FedNova(mu=-1.0), "fednova.mu"),
+        (lambda: FedNova(momentum=0.5, mu=0.1), "set the other to 0"),
     ],
 )
 def test_a_wrong_value_is_named(make: Any, field: str) -> None:

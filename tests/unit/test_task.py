@@ -135,8 +135,11 @@ def test_dropout_can_be_turned_off(tmp_path: Path) -> None:
             "unknown key refresh.rules.mu_bta (did you mean 'mu_beta'",
         ),
         ("[evaluation]\nevery = 1", "known here: every_versions, limit"),
-        ("[strategy]\nkind = 'fedbuf'", "strategy.kind is 'fedbuf'; choose one of fedasmu, "),
-        ("[strategy]\ngoal = 3", "strategy.kind is missing; set it to one of fedasmu, "),
+        (
+            "[strategy]\nkind = 'fedbuf'",
+            "strategy.kind is 'fedbuf'; choose one of ca2fl, fadas, fedasmu, ",
+        ),
+        ("[strategy]\ngoal = 3", "strategy.kind is missing; set it to one of ca2fl, fadas, "),
         (
             "[training]\nbatch_size = '3'",
             "training.batch_size is '3'; it should be a valid integer",
@@ -153,6 +156,10 @@ def test_dropout_can_be_turned_off(tmp_path: Path) -> None:
         ("[dropout]\nrates = []", "dropout.rates is empty"),
         ("[dropout]\nrates = [[]]", "dropout.rates holds an empty vector"),
         ("[codec]\nkind = 'topk'\nratio = 2.0", "codec: ratio must lie in (0, 1], not 2.0"),
+        ("[strategy]\nkind = 'fadas'\nbeta1 = 1.0", "fadas.beta1 is 1.0; it must be below 1"),
+        ("[strategy]\nkind = 'fednova'\nmomentum = 1.5", "fednova.momentum is 1.5"),
+        ("[strategy]\nkind = 'port'\nalpha = 0", "port.alpha is 0"),
+        ("[strategy]\nkind = 'ca2fl'\ndevices = 0", "ca2fl.devices is 0"),
         ("[strategy]\nkind = 'fedasmu'\nrule = 'x'", "it should be 'gated' or 'approximate'"),
         ("[pace]\nkind = 'rounds'\ncohort = 0", "pace.cohort is 0"),
         ("[partition]\nkind = 'dirichlet'\nalpha = 0", "partition.alpha is 0"),
@@ -322,7 +329,17 @@ def test_the_examples_of_mnist_and_cifar10_name_files_in_the_data_folder() -> No
         task.build_model()
 
 
-@pytest.mark.parametrize("strategy", ["kind = 'fedavg'\ncohort = 4", "kind = 'fedbuff'\ngoal = 4"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "kind = 'fedavg'\ncohort = 4",
+        "kind = 'fednova'\ncohort = 4",
+        "kind = 'fedbuff'\ngoal = 4",
+        "kind = 'ca2fl'\ngoal = 4",
+        "kind = 'fadas'\ngoal = 4",
+        "kind = 'port'\nminimum = 4",
+    ],
+)
 def test_a_round_that_could_never_be_complete_is_refused(tmp_path: Path, strategy: str) -> None:
     text = f"[strategy]\n{strategy}\n[pace]\nkind = 'rounds'\ncohort = 3\n"
     with pytest.raises(TaskError, match=r"pace\.cohort is 3.*is 4"):

@@ -19,7 +19,16 @@ from hocket.learn.codecs import AnyCodec, Raw
 from hocket.learn.data import AnyPartition, AnySource, Dirichlet, Examples, Lookup, load
 from hocket.learn.data.source import sample
 from hocket.learn.reference import build_model, check_fit
-from hocket.learn.strategies import AnyStrategy, FedASMU, FedAvg, FedBuff
+from hocket.learn.strategies import (
+    AnyStrategy,
+    Ca2fl,
+    Fadas,
+    FedASMU,
+    FedAvg,
+    FedBuff,
+    FedNova,
+    Port,
+)
 from hocket.learn.training import TrainingRules
 from hocket.task.rules import DropoutRules, EvaluationRules, Limits, ModelRef, RefreshSettings
 
@@ -78,10 +87,12 @@ class Task:
     def _check_round(self) -> None:
         """A round must bring as many updates as the strategy waits for, or it never ends."""
         match self.strategy:
-            case FedAvg(cohort=needed):
+            case FedAvg(cohort=needed) | FedNova(cohort=needed):
                 name = "cohort"
-            case FedBuff(goal=needed):
+            case FedBuff(goal=needed) | Ca2fl(goal=needed) | Fadas(goal=needed):
                 name = "goal"
+            case Port(minimum=needed):
+                name = "minimum"
             case _:
                 return
         if isinstance(self.pace, Rounds) and self.pace.cohort < needed:

@@ -16,7 +16,17 @@ from hocket.learn.codecs.payload import decode_delta, decode_payload, encode_pay
 from hocket.learn.flat import manifest_of
 from hocket.learn.models import mlp
 from hocket.learn.sparse import accumulate, inner_of, sparse_vector
-from hocket.learn.strategies import AnyStrategy, FedASMU, FedAsync, FedAvg, FedBuff
+from hocket.learn.strategies import (
+    AnyStrategy,
+    Ca2fl,
+    Fadas,
+    FedASMU,
+    FedAsync,
+    FedAvg,
+    FedBuff,
+    FedNova,
+    Port,
+)
 
 SIZE = 600_001  # some blocks, and a rest
 
@@ -53,8 +63,18 @@ def test_sums_in_double_precision_take_it_in() -> None:
 
 @pytest.mark.parametrize(
     "strategy",
-    [FedASMU(), FedASMU(memory="sketch"), FedAsync(), FedBuff(goal=2), FedAvg(cohort=2)],
-    ids=["fedasmu", "sketch", "fedasync", "fedbuff", "fedavg"],
+    [
+        FedASMU(),
+        FedASMU(memory="sketch"),
+        FedAsync(),
+        FedBuff(goal=2),
+        FedAvg(cohort=2),
+        Port(minimum=1),
+        Ca2fl(goal=2),
+        Fadas(goal=2),
+        FedNova(cohort=2),
+    ],
+    ids=lambda strategy: f"{strategy.kind}-{getattr(strategy, 'memory', '')}",
 )
 def test_every_rule_makes_the_same_of_it(strategy: AnyStrategy) -> None:
     models = []
@@ -64,8 +84,8 @@ def test_every_rule_makes_the_same_of_it(strategy: AnyStrategy) -> None:
         memory = rule.init(now.model)
         for n in range(4):
             name = "ab"[n % 2]
-            base = now.model if isinstance(strategy, FedAvg) else random(1)
-            version = now.version if isinstance(strategy, FedAvg) else Version(1)
+            base = now.model if isinstance(strategy, FedAvg | FedNova) else random(1)
+            version = now.version if isinstance(strategy, FedAvg | FedNova) else Version(1)
             step = rule.step(now, memory, push(delta, device=name, base=version), base)
             now, memory = step.after, step.memory
         models.append(now.model)

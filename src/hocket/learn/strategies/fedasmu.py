@@ -18,10 +18,9 @@ from hocket.core.ranges import at_least_one, not_negative, positive
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
-from hocket.learn.inner import inner
 from hocket.learn.sparse import dense, inner_of
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
-from hocket.learn.strategies.mixing import mix_and_measure
+from hocket.learn.strategies.mixing import mix_and_measure, square_of
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor
 from hocket.learn.strategies.sketch import sketch, sketch_length
 
@@ -52,11 +51,7 @@ class Contribution:
         """
         product = inner_of(progress, self.moved)
         if normalise:
-            square = update.square
-            if square is None:
-                delta = dense(update.delta)
-                square = inner(delta, delta)
-            scale = math.sqrt(square) * math.sqrt(self.moved_square)
+            scale = math.sqrt(square_of(update)) * math.sqrt(self.moved_square)
             cosine = product / scale if scale > 0 else 0.0
             return -max(min(cosine, 1.0), -1.0)  # a sketch may overshoot; NaN stays NaN
         scale = update.header.learning_rate * update.header.num_steps

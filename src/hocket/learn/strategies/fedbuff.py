@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from hocket.core.ids import Version
@@ -18,15 +17,8 @@ from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Update
 from hocket.learn.pool import POOL
 from hocket.learn.sparse import accumulate
-from hocket.learn.strategies.recalled import check_names, tensor, whole_number
-
-
-@dataclass(slots=True)
-class Buffer:
-    """The updates since the last version, already summed: one vector, whatever the goal."""
-
-    total: Tensor  # float64, so that the order of arrival moves the model by one ulp at most
-    fill: int = 0
+from hocket.learn.strategies import buffers
+from hocket.learn.strategies.buffers import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class FedBuff:
 
     def init(self, model: Tensor) -> Buffer:
         """An empty buffer."""
-        return Buffer(torch.zeros_like(model, dtype=torch.float64))
+        return buffers.empty(model)
 
     def step(
         self,
@@ -67,24 +59,14 @@ class FedBuff:
             return Step(now, memory, outcome)
         moved = memory.total.mul_(self.server_lr / self.goal).add_(now.model)
         after = Global(POOL.take(len(moved)).copy_(moved), version)
-        memory.total.zero_()
-        memory.fill = 0
+        buffers.clear(memory)
         return Step(after, memory, Applied(version, weight, tau))
 
     def keep(self, memory: Buffer) -> Memory[Tensor]:
         """The sum, copied, and how many updates are in it; an empty buffer has no sum."""
-        tensors = {"total": memory.total.clone()} if memory.fill else {}
-        return Memory({"kind": self.kind, "fill": memory.fill}, tensors)
+        kept = buffers.keep(memory)
+        return Memory({"kind": self.kind, **kept.facts}, kept.tensors)
 
     def recall(self, kept: Memory[Tensor], model: Tensor) -> Buffer:
         """The buffer as it was. Raises CorruptState."""
-        buffer = self.init(model)
-        filled = bool(kept.facts.get("fill"))
-        check_names(self.kind, kept, ("fill",), {"total"} if filled else set())
-        if filled:
-            buffer.fill = whole_number(self.kind, kept, "fill", 1, self.goal - 1)
-            total = tensor(self.kind, kept, "total", tuple(model.shape), torch.float64)
-            buffer.total.copy_(total)
-        else:
-            whole_number(self.kind, kept, "fill", 0, 0)
-        return buffer
+        return buffers.recall(self.kind, kept, model, self.goal)

@@ -17,7 +17,7 @@ from hocket.core.update import Update
 from hocket.learn.hands import LONG, by_two
 from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
-from hocket.learn.sparse import add_block, blocks_of
+from hocket.learn.sparse import add_block, blocks_of, dense
 
 _BLOCK = 1 << 18  # values: a few such blocks stay in a processor's cache
 
@@ -59,6 +59,14 @@ def mix_and_measure(model: Tensor, base: Tensor, update: Update[Tensor], alpha: 
     blocks = list(zip(_blocks(model, base, update, after), places, strict=True))
     squares = by_two(work, blocks) if len(model) >= LONG else work(blocks)
     return Mixed(after, moved, math.fsum(squares))
+
+
+def square_of(update: Update[Tensor]) -> float:
+    """<delta, delta>, known or computed."""
+    if update.square is not None:
+        return update.square
+    delta = dense(update.delta)
+    return inner(delta, delta)
 
 
 def _displace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,6 +37,22 @@ def whole_number(kind: str, kept: Memory[Tensor], name: str, least: int, most: i
     value = kept.facts.get(name)
     if type(value) is not int or not least <= value <= most:
         raise foreign(kind, f"{name} is {value!r}, not a whole number in {least} to {most}")
+    return value
+
+
+def number(kind: str, kept: Memory[Tensor], name: str) -> float:
+    """A fact that must be a finite float of at least 0. Raises CorruptState."""
+    value = kept.facts.get(name)
+    if type(value) is not float or not math.isfinite(value) or value < 0:
+        raise foreign(kind, f"{name} is {value!r}, not a finite number >= 0")
+    return value
+
+
+def truth(kind: str, kept: Memory[Tensor], name: str) -> bool:
+    """A fact that must be true or false. Raises CorruptState."""
+    value = kept.facts.get(name)
+    if type(value) is not bool:
+        raise foreign(kind, f"{name} is {value!r}, neither true nor false")
     return value
 
 
