@@ -1,0 +1,1 @@
+"""Virtual time: what a fleet does is worked out event by event, without a network or a clock."""
