@@ -19,6 +19,7 @@ from hocket_aggregator.recovery.replay import replay
 from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots
 from support.aggregating import CNN, Running, fill, header, pulled
 from support.lives import aggregating, digests, killed, recorded, train
+from support.strategies import every_strategy, name_of
 
 from hocket.core.device import Caller
 from hocket.core.ids import DeviceId, Incarnation
@@ -28,13 +29,6 @@ from hocket.core.update import Applied, Dropped, DropReason
 from hocket.errors import CorruptState, InvalidUpdate, UnknownVersion
 from hocket.learn.strategies import (
     AnyStrategy,
-    Ca2fl,
-    Fadas,
-    FedASMU,
-    FedAvg,
-    FedBuff,
-    FedNova,
-    Port,
 )
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
@@ -42,20 +36,7 @@ from hocket.task import Limits
 from hocket.v1 import aggregator_pb2 as pb
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    [
-        FedASMU(),
-        FedASMU(memory="sketch", sketch_size=64),
-        FedBuff(goal=3),
-        FedAvg(cohort=4),
-        Port(minimum=3),
-        Ca2fl(goal=3, devices=4),
-        Fadas(goal=3),
-        FedNova(cohort=4, momentum=0.5),
-    ],
-    ids=["fedasmu", "sketch", "fedbuff", "fedavg", "port", "ca2fl", "fadas", "fednova"],
-)
+@pytest.mark.parametrize("strategy", every_strategy(3), ids=name_of)
 async def test_nothing_acknowledged_is_lost_and_the_future_is_the_same(
     tmp_path: Path, strategy: AnyStrategy
 ) -> None:

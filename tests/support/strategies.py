@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,24 @@ from torch import Tensor
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
 from hocket.core.strategy import Global
 from hocket.core.update import Outcome, Update, UpdateHeader
+from hocket.learn.strategies import AnyStrategy, FedASMU
+
+WAITS = ("cohort", "goal", "minimum")
+"""What rules call the number of updates that they wait for."""
+
+
+def every_strategy(waits_for: int, sketch_size: int = 64) -> list[AnyStrategy]:
+    """One of each kind, and FedASMU with its bounded memory."""
+    rules: list[AnyStrategy] = [FedASMU(memory="sketch", sketch_size=sketch_size)]
+    for kind in get_args(AnyStrategy):
+        known = {field.name for field in fields(kind)}
+        rules.append(kind(**{name: waits_for for name in WAITS if name in known}))
+    return rules
+
+
+def name_of(rule: AnyStrategy) -> str:
+    """For pytest's ids."""
+    return "sketch" if getattr(rule, "memory", "") == "sketch" else rule.kind
 
 
 def vector(*values: float) -> Tensor:

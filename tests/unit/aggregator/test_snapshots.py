@@ -31,6 +31,7 @@ from support.snapshots import (
     snapshot,
     snapshots,
 )
+from support.strategies import every_strategy, name_of
 
 from hocket.core.ids import Version
 from hocket.core.manifest import Manifest, TensorSpec
@@ -39,32 +40,12 @@ from hocket.errors import CorruptState, NotFound, StartupError
 from hocket.learn.digest import digest_of
 from hocket.learn.slot_policy import SlotPolicy
 from hocket.learn.strategies import (
-    Ca2fl,
-    Fadas,
     FedASMU,
     FedAsync,
-    FedAvg,
-    FedBuff,
-    FedNova,
-    Port,
 )
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        FedASMU(),
-        FedASMU(memory="sketch", sketch_size=3),
-        FedBuff(goal=4),
-        FedAvg(cohort=4),
-        FedAsync(max_tau=3),
-        Port(minimum=4),
-        Ca2fl(goal=4),
-        Fadas(goal=4),
-        FedNova(cohort=4),
-    ],
-    ids=lambda rule: rule.kind,
-)
+@pytest.mark.parametrize("rule", every_strategy(4, sketch_size=3), ids=name_of)
 async def test_what_was_saved_comes_back_bit_for_bit(rule: Any, tmp_path: Path) -> None:
     saved = snapshot(rule=rule)
     await snapshots(open_blobs(tmp_path), rule).save(saved)

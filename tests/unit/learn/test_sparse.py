@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.strategies import push
+from support.strategies import every_strategy, name_of, push
 from torch import Tensor
 
 from hocket.core.ids import Version
@@ -18,14 +18,8 @@ from hocket.learn.models import mlp
 from hocket.learn.sparse import accumulate, inner_of, sparse_vector
 from hocket.learn.strategies import (
     AnyStrategy,
-    Ca2fl,
-    Fadas,
-    FedASMU,
-    FedAsync,
     FedAvg,
-    FedBuff,
     FedNova,
-    Port,
 )
 
 SIZE = 600_001  # some blocks, and a rest
@@ -61,21 +55,7 @@ def test_sums_in_double_precision_take_it_in() -> None:
     assert torch.equal(left, right)
 
 
-@pytest.mark.parametrize(
-    "strategy",
-    [
-        FedASMU(),
-        FedASMU(memory="sketch"),
-        FedAsync(),
-        FedBuff(goal=2),
-        FedAvg(cohort=2),
-        Port(minimum=1),
-        Ca2fl(goal=2),
-        Fadas(goal=2),
-        FedNova(cohort=2),
-    ],
-    ids=lambda strategy: f"{strategy.kind}-{getattr(strategy, 'memory', '')}",
-)
+@pytest.mark.parametrize("strategy", every_strategy(2), ids=name_of)
 def test_every_rule_makes_the_same_of_it(strategy: AnyStrategy) -> None:
     models = []
     rule: Strategy[Tensor, Any] = strategy
