@@ -1,4 +1,7 @@
-"""What every aggregation rule must do. A new rule joins by being in RULES."""
+"""What every aggregation rule must do. A new rule joins by being in RULES.
+
+Long on purpose: whoever adds a rule finds every law that it must keep in one place.
+"""
 
 from __future__ import annotations
 
