@@ -1,6 +1,6 @@
 """The writing end: order, group commit, full disks, broken disks, and readers while it writes.
 
-Long on purpose: all of it is one object with two threads, whose promises hold together or not at all.
+Long on purpose: it is one object with two threads, whose promises hold together or not at all.
 """
 
 from __future__ import annotations
