@@ -80,6 +80,7 @@ def update(name: str, outcome: Outcome, device: str = "a", wire_bytes: int = 10)
         num_steps=12,
         learning_rate=0.05,
         train_loss=0.25,
+        train_loss_rms=0.375,
         train_s=1.5,
         spec=SubmodelSpec((0.5, 1.0), ChannelRule.RANDOM, 2**62),
         refresh=RefreshReport(2, Version(1), -0.125),

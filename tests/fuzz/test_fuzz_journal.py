@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hocket_aggregator.journal.entries import (
+    Closed,
     Concluded,
     Discarded,
     Entry,
@@ -58,6 +59,7 @@ entries: st.SearchStrategy[Entry] = (
     | st.builds(Discarded, update_ids)
     | st.builds(Held, device_ids, versions)
     | st.builds(Concluded, words)
+    | st.builds(Closed, versions, words, not_negative)
 )
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hocket_aggregator.journal.entries import (
+    Closed,
     Concluded,
     Discarded,
     Entry,
@@ -63,6 +64,7 @@ ONE_OF_EACH: list[Entry] = [
     Discarded(UpdateId("v")),
     held(7),
     Concluded("the target was met"),
+    Closed(Version(3), "00ff", 1e9),
 ]
 
 

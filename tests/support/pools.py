@@ -13,10 +13,14 @@ class Listed:
 
     def __init__(self, candidates: Iterable[Candidate]) -> None:
         self._candidates = list(candidates)
+        self._ids = {candidate.device_id for candidate in self._candidates}
         self.looked_at = 0  # how often somebody asked for all that is known of one
 
     def __len__(self) -> int:
         return len(self._candidates)
+
+    def __contains__(self, device_id: DeviceId) -> bool:
+        return device_id in self._ids
 
     def device_id(self, rank: int) -> DeviceId:
         return self._candidates[rank].device_id

@@ -41,6 +41,7 @@ class ReferenceModel:
         self.made_of: list[tuple[str, ...]] = [()]  # update ids of version 1, 2, ...
         self.slot_mean = 0.0
         self.finished = False
+        self._begun_at = 0  # how many answers came before the newest version
 
     @property
     def newest(self) -> int:
@@ -50,13 +51,8 @@ class ReferenceModel:
     @property
     def pending(self) -> list[Line]:
         """Accepted since the newest version was made."""
-        found: list[Line] = []
-        for line in reversed(self.lines):
-            if isinstance(line.outcome, Applied):
-                break
-            if isinstance(line.outcome, Buffered):
-                found.insert(0, line)
-        return found
+        since = self.lines[self._begun_at :]
+        return [line for line in since if isinstance(line.outcome, Buffered)]
 
     def answered(self, header: UpdateHeader, delta: float, outcome: Outcome) -> None:
         """An answer has become durable."""
@@ -73,13 +69,21 @@ class ReferenceModel:
         line = Line(header, delta, outcome)
         group = [*self.pending, line]
         if isinstance(outcome, Applied):
-            self.made_of.append(tuple(each.header.update_id for each in group))
-            self.models.append(self._next_model(group, outcome.weight))
+            self._make(group, outcome.weight)
+            self._begun_at = len(self.lines) + 1
         if header.refresh is not None and not isinstance(outcome, Dropped):
             reward = header.refresh.reward + header.refresh.slot
             self.slot_mean = 0.75 * self.slot_mean + 0.25 * reward
         self.lines.append(line)
         self.answers[header.update_id] = line
+
+    def closed(self, version: int) -> None:
+        """A deadline made a version of what had come."""
+        promise(not self.finished, f"version {version} was made after the end")
+        promise(version == self.newest + 1, f"version {version} follows {self.newest}")
+        promise(bool(self.pending), f"version {version} was made of nothing")
+        self._make(self.pending, 0.0)
+        self._begun_at = len(self.lines)
 
     def needed(self, oldest: int) -> list[Line]:
         """Answers to updates that would still be taken if they were forgotten."""
@@ -109,6 +113,11 @@ class ReferenceModel:
                 return 1 / (2 + sum(not isinstance(x.outcome, Dropped) for x in mine))
         return self._discount(tau) / self.goal
 
+    def _make(self, group: list[Line], weight: float) -> None:
+        model = self._next_model(group, weight)
+        self.made_of.append(tuple(line.header.update_id for line in group))
+        self.models.append(model)
+
     def _next_model(self, group: list[Line], weight: float) -> float:
         newest = self.models[-1]
         if self.goal == 1 and self.kind in {"mixing", "controlled"}:
@@ -117,7 +126,7 @@ class ReferenceModel:
         total = 0.0
         for line in group:
             total += self._discount(self.newest - line.header.base_version) * line.delta
-        return newest + total / self.goal
+        return newest + total / len(group)
 
     def _discount(self, tau: int) -> float:
         discount: float = (1 + tau) ** -0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hocket.core.ids import DeviceId, Version
 from hocket.core.strategy import Global, Memory, Step
@@ -74,6 +74,7 @@ class Buffering:
 
     goal: int
     rounds: bool = False
+    waits_for: ClassVar[str] = "goal"
 
     @property
     def kind(self) -> str:
@@ -98,9 +99,19 @@ class Buffering:
         version, weight = Version(now.version + 1), discount / self.goal
         if memory.fill < self.goal:
             return Step(now, memory, Buffered(version, weight, tau, memory.fill, self.goal))
-        after = Global(now.model + memory.total / self.goal, version)
+        return Step(self._after(now, memory), memory, Applied(version, weight, tau))
+
+    def close(self, now: Global[float], memory: Buffer) -> Scalar | None:
+        """The mean of those that have come."""
+        if not memory.fill:
+            return None
+        after = self._after(now, memory)
+        return Step(after, memory, Applied(after.version, 0.0, 0))
+
+    def _after(self, now: Global[float], memory: Buffer) -> Global[float]:
+        after = Global(now.model + memory.total / memory.fill, Version(now.version + 1))
         memory.total, memory.fill = 0.0, 0
-        return Step(after, memory, Applied(version, weight, tau))
+        return after
 
     def keep(self, memory: Buffer) -> Memory[float]:
         return Memory({"fill": memory.fill}, {"total": memory.total})

@@ -14,7 +14,7 @@ from support.scalar_rules import AnyScalarRule, RunningMean
 from hocket.core.coordinator import Coordinator
 from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.ledger import Ledger
-from hocket.core.past import Answered, BaseHeld, Past
+from hocket.core.past import Answered, BaseHeld, Past, RoundClosed
 from hocket.core.state import TaskState
 from hocket.core.strategy import Global, Memory
 from hocket.core.terms import Finished
@@ -116,6 +116,8 @@ class Disk:
                 self.rows.append((number, entry))
                 update = entry.update
                 self.reference.answered(update.header, update.delta, entry.outcome)
+            elif isinstance(entry, RoundClosed):
+                self.reference.closed(entry.version)
             elif not isinstance(entry, BaseHeld):
                 self.reference.finished = True
         self.synced = self.end

@@ -19,6 +19,7 @@ from hocket.core.scheduling import (
     Concurrent,
     Periodic,
     Rounds,
+    Tifl,
     Uniform,
     Work,
 )
@@ -48,10 +49,13 @@ class Setup:
         num_devices = chance.randint(2, 5)
         kind = chance.choice(["mixing", "controlled", "buffering", "rounds"])
         goal = chance.randint(2, num_devices) if kind in {"buffering", "rounds"} else 1
-        paces: list[AnyPace] = [Concurrent(chance.randint(1, num_devices)), Rounds(goal)]
-        if kind != "rounds":
+        paces: list[AnyPace] = [
+            Concurrent(chance.randint(1, num_devices)),
+            draw_rounds(goal, chance),
+        ]
+        if kind in {"mixing", "controlled"}:
             paces[1] = Periodic(chance.uniform(1.0, 8.0), chance.randint(1, 3))
-        selections: list[AnySelection] = [Uniform(), ByCapability()]
+        selections: list[AnySelection] = [Uniform(), ByCapability(), Tifl()]
         rules = CoordinatorRules(
             pace=chance.choice(paces),
             selection=chance.choice(selections),
@@ -84,6 +88,15 @@ class Setup:
         versions = Versions(Global(0.0), self.rules.staleness_limit)
         state = TaskState(versions, rule.init(0.0))
         return Snapshot.of(Coordinator(self.rules, rule, state, slots), rule, slots, 0)
+
+
+def draw_rounds(cohort: int, chance: Random) -> Rounds:
+    """Rounds that wait for all, or only until a deadline, and then maybe without the lost."""
+    over_selection = chance.choice([1.0, 1.0, 1.5])
+    if chance.random() < 0.4:
+        return Rounds(cohort, over_selection)
+    deadline_s, replace_lost = chance.uniform(4.0, 40.0), chance.random() < 0.5
+    return Rounds(cohort, over_selection, deadline_s, replace_lost)
 
 
 class Life:

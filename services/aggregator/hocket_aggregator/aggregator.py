@@ -17,7 +17,6 @@ from hocket.core.ids import FIRST_VERSION, DeviceId, UpdateId, Version
 from hocket.core.records import DeviceStatus, Status, VersionRecord
 from hocket.core.versions import IN_MEMORY
 from hocket.errors import HocketError, StartupError, StorageFull
-from hocket.learn.submodels.sliceable import Sliceable
 from hocket.task.setup import Setup
 from hocket_aggregator.evaluation import Evaluator
 from hocket_aggregator.job import Core
@@ -85,7 +84,7 @@ class Aggregator:
         earlier: Earlier,
     ) -> None:
         clock, limits, terms = around.clock, around.limits, setup.terms
-        dense_bytes = terms.manifest.dense_bytes
+        dense_bytes = terms.down_bytes
         self.core: Core = recovered.core
         self.core.fleet.remember(earlier.devices)
         folder = around.data_dir / JOURNAL
@@ -124,12 +123,12 @@ class Aggregator:
             (*(sink.on_turn for sink in sinks), log_turn),
             self.journal,
             counts=(self.tally.on_turn,),
-            in_threads=not is_small(terms.manifest),
+            in_threads=not is_small(terms.travelling),
         )
         self.roster: Roster | None = None
         if around.registry is not None:
             self.roster = Roster(around.registry, self._tell, clock, around.chance)
-        model = Sliceable.of(setup.graph)
+        model = setup.sliceable()
         self.service = AggregatorService(
             terms=terms,
             model=model,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hocket.core.clock import Clock
 from hocket.core.events import Effect, Event, Pushed, Settled, Tick, VersionMade
+from hocket.core.plain import compact_json, outcome_values
 from hocket.errors import HocketError, Unavailable
 from hocket.learn.digest import digest_of
 from hocket_aggregator.finishing import finished
@@ -25,7 +26,6 @@ from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal.entries import Held
 from hocket_aggregator.journal.turns import entries_of
 from hocket_aggregator.journal.unjournalled import Unjournalled
-from hocket_aggregator.plain import compact_json, outcome_values
 from hocket_aggregator.rules_failure import RulesFailure, doom
 from hocket_aggregator.telling import Telling
 from hocket_aggregator.turn import Sink, Turn
@@ -100,7 +100,13 @@ class Owner:
         self._put(Job(work, heavy, answer, before_telling))
         return await answer
 
-    def post(self, event: Event[Tensor], unless: Callable[[], bool] | None = None) -> None:
+    def post(
+        self,
+        event: Event[Tensor],
+        unless: Callable[[], bool] | None = None,
+        *,
+        heavy: bool = False,
+    ) -> None:
         """Have an event taken in that nobody waits for, `unless` something is so by then."""
 
         def work(_: Core, take: Take) -> None:
@@ -108,7 +114,7 @@ class Owner:
                 take(event)
 
         with contextlib.suppress(Unavailable):
-            self._put(Job(work, heavy=False, answer=None))
+            self._put(Job(work, heavy, answer=None))
 
     async def run(self) -> None:
         """Own the coordinator until cancelled; work that has begun is finished and told first.
@@ -228,19 +234,20 @@ class Owner:
         self._disarm()
         if deadline is not None:
             self._armed = deadline
-            self._timer = asyncio.get_running_loop().create_task(self._tick_at(deadline))
+            closes = deadline == self._core.round_closes_at  # which is a server step
+            self._timer = asyncio.get_running_loop().create_task(self._tick_at(deadline, closes))
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._armed = None
 
-    async def _tick_at(self, deadline: float) -> None:
+    async def _tick_at(self, deadline: float, closes: bool) -> None:
         await self._clock.sleep_until(deadline)
         if self._last_tick == deadline:
             await self._clock.sleep_until(self._clock.now() + MIN_TICK_S)
         self._last_tick = deadline
-        self.post(Tick())
+        self.post(Tick(), heavy=closes)
 
 
 def _turn(event: Event[Tensor], effects: list[Effect[Tensor]], now: float, unix_s: float) -> Turn:

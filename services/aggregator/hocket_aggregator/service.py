@@ -139,11 +139,11 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
     ) -> AsyncGenerator[pb.PullModelResponse, None]:
         spec = convert.spec_from_pb(request.spec)
         plan = self._model.plan(spec)
-        version, model = await self._pick(request)
+        version, model, exchanged = await self._pick(request)
         if model is None:
             yield pb.PullModelResponse(unchanged=pb.PullModelResponse.Unchanged(version=version))
             return
-        payload = await asyncio.to_thread(self._model.encode, model, plan)
+        payload = await asyncio.to_thread(self._model.encode, model, plan, exchanged)
         yield convert.pull_header_to_pb(version, payload.header, spec)
         for chunk in chunks(payload.body, chunk_bytes=self._terms.chunk_bytes):
             yield pb.PullModelResponse(chunk=chunk)
@@ -227,22 +227,29 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         )
         return convert.status_to_pb(status)
 
-    async def _pick(self, request: pb.PullModelRequest) -> tuple[Version, Tensor | None]:
-        """The version to send, and its values unless the caller has nothing older.
+    async def _pick(
+        self, request: pb.PullModelRequest
+    ) -> tuple[Version, Tensor | None, Tensor | None]:
+        """The version to send, its values unless the caller has nothing older, what goes with them.
 
-        Only who takes a base must hold a lease: reading changes nothing.
+        Only who takes a base must hold a lease, and gets more than the model: reading changes
+        nothing.
         """
         caller = convert.caller_from_pb(request.caller) if request.for_training else None
 
-        def pick(core: Core, take: Take) -> tuple[Version, Tensor | None]:
+        def pick(core: Core, take: Take) -> tuple[Version, Tensor | None, Tensor | None]:
             newest = core.newest.version
             version = Version(request.version) or newest
             model = core.versions.get(version)
+            exchanged = None
             if caller is not None:
+                exchanged = core.exchanged(version)
                 take(BaseTaken(caller, version))
             # A caller ahead of the newest has a version that was lost with a crash: send anew.
             known = request.only_if_newer_than
-            return version, None if known == newest and not request.version else model
+            if known == newest and not request.version:
+                return version, None, None
+            return version, model, exchanged
 
         if caller is None:
             return await self._owner.transact(pick)

@@ -11,10 +11,11 @@ from hocket.core import events as ev
 from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.fleet import NO_VERSION, Fleet, Member
 from hocket.core.ids import Version
-from hocket.core.past import Answered, BaseHeld, Ended, Past
+from hocket.core.past import Answered, BaseHeld, Ended, Past, RoundClosed
 from hocket.core.records import DevicePhase, DeviceStatus, Evaluation
-from hocket.core.state import TaskState
-from hocket.core.strategy import Global, Strategy
+from hocket.core.round import Round
+from hocket.core.state import Folded, TaskState
+from hocket.core.strategy import Closing, Exchanging, Global, Strategy, Waiting
 from hocket.core.terms import Finished
 from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy, Triggering
 from hocket.core.update import Dropped, DropReason, Outcome, Update, UpdateHeader
@@ -40,6 +41,9 @@ class Coordinator(Generic[P, S]):
         self.state = state
         self.slots: SlotPolicy = slots or FixedSlot()
         self.fleet = Fleet()
+        self.fleet.round.asked |= state.contributors
+        self._closing = strategy if isinstance(strategy, Closing) else None
+        self._waits = isinstance(strategy, Waiting)
         self._triggering = Triggering(rules, self.fleet, self.slots, state)
         self._evaluated: tuple[Version, Evaluation] | None = None
 
@@ -79,6 +83,23 @@ class Coordinator(Generic[P, S]):
         """Every device's part so far."""
         return self.fleet.statuses(now)
 
+    def exchanged(self, version: Version) -> P | None:
+        """What goes down with the base `version` besides the model; None for most rules.
+
+        The rule has the vector of the newest version only, which is the only one that rounds take.
+        Raises UnknownVersion for an older one.
+        """
+        if not isinstance(self.strategy, Exchanging):
+            return None
+        if version != self.newest.version:
+            raise UnknownVersion(
+                f"version {version} is over: the vector that this task exchanges with it is gone; "
+                "pull the newest model and train from that",
+                newest=str(self.newest.version),
+            )
+        down: P = self.strategy.down(self.state.memory)
+        return down
+
     def settled(self, header: UpdateHeader) -> Outcome | None:
         """The answer that this update_id got before, if any."""
         return self.state.ledger.outcome(header.update_id, header.device_id)
@@ -103,13 +124,20 @@ class Coordinator(Generic[P, S]):
         self.check(header)
         return self.doomed(header)
 
+    @property
+    def round_closes_at(self) -> float | None:
+        """When `handle(Tick(), now)` makes a version of what has come, if anything has."""
+        if self.finished is not None or self._closing is None:
+            return None
+        return self._triggering.closes_at()
+
     def next_deadline(self) -> float | None:
         """When `handle(Tick(), now)` is next worth calling."""
         given_up = self.fleet.timeouts.first()
         deadlines = [] if given_up is None else [given_up]
         if self.finished is None:
-            if (at := self._triggering.next_deadline()) is not None:
-                deadlines.append(at)
+            waiting = (self._triggering.next_deadline(), self.round_closes_at)
+            deadlines += [at for at in waiting if at is not None]
             first_fired = self._triggering.first_fired
             if self.rules.stop.wall_s is not None and first_fired is not None:
                 deadlines.append(first_fired + self.rules.stop.wall_s)
@@ -131,6 +159,7 @@ class Coordinator(Generic[P, S]):
                 member = self.fleet.admit(header_caller(header))
                 patience_s = self.rules.train_timeout_s
                 member.work(DevicePhase.PUSHING, now, patience_s, header.base_version)
+                self._join_round(member, header.base_version, now)
             case ev.PushBroken(header):
                 self._push_broken(header, now)
             case ev.Refused(header):
@@ -142,6 +171,7 @@ class Coordinator(Generic[P, S]):
                     self._evaluated = (version, evaluation)
             case ev.Tick():
                 self._give_up_the_silent(now)
+                self._close_if_due(now, effects)
         self._stop_if_due(now, effects)
         if self.finished is None:
             effects += self._triggering.due(now, self.newest.version)
@@ -167,6 +197,7 @@ class Coordinator(Generic[P, S]):
             self._rest(member, now)  # a trigger that broke off with the old stream is sent anew
         elif member.phase in (DevicePhase.AWAY, DevicePhase.IDLE):
             member.work(DevicePhase.TRAINING, now, self.rules.train_timeout_s)
+            self._join_round(member, self.versions.held_by(member.device.device_id), now)
         if self.finished is not None:
             effects.append(ev.TaskFinished(self.finished, first_time=False))
 
@@ -181,6 +212,7 @@ class Coordinator(Generic[P, S]):
     def _base_taken(self, member: Member, version: Version, now: float) -> None:
         self.versions.hold(member.device.device_id, version)
         member.work(DevicePhase.TRAINING, now, self.rules.train_timeout_s, version)
+        self._join_round(member, version, now)
 
     def _push_broken(self, header: UpdateHeader, now: float) -> None:
         member = self.fleet.find(header.device_id)
@@ -204,6 +236,8 @@ class Coordinator(Generic[P, S]):
         member = self.fleet.admit(header_caller(header))
         outcome = self.doomed(header) or self._fold(update, effects)
         self.state.settle(update, outcome)
+        if not isinstance(outcome, Dropped):
+            self._triggering.accepted(header, outcome.version, now)
         dense_bytes = self.rules.work.down_bytes
         member.count(outcome, header.train_loss, update.wire_bytes, dense_bytes)
         effects.append(ev.Settled(header, outcome, first_time=True))
@@ -263,6 +297,13 @@ class Coordinator(Generic[P, S]):
                 self.versions.fall_silent(device_id)
             case Ended(finished):
                 self.state.finished = finished
+            case RoundClosed(version):
+                if not self._close(effects) or self.newest.version != version:
+                    raise CorruptState(
+                        f"a deadline made version {version} of what had come, and now leads to "
+                        f"version {self.newest.version}: the stored state was written under other "
+                        "rules"
+                    )
         return effects
 
     def _fold(self, update: Update[P], effects: list[ev.Effect[P]]) -> Outcome:
@@ -270,11 +311,38 @@ class Coordinator(Generic[P, S]):
         folded = self.state.fold(self.strategy, update)
         if header.refresh is not None and not isinstance(folded.outcome, Dropped):
             self._triggering.learn(header.device_id, header.refresh)
-        if folded.made is not None:
-            effects.append(ev.VersionMade(folded.made, folded.update_ids))
-            if folded.made.version % self.rules.evaluate_every == 0:
-                effects.append(ev.Evaluate(folded.made.version, folded.made.model))
+        if not isinstance(folded.outcome, Dropped):
+            self.fleet.round.asked.add(header.device_id)
+        self._note_version(folded, effects)
         return folded.outcome
+
+    def _close(self, effects: list[ev.Effect[P]]) -> bool:
+        """Whether a version came of what has come."""
+        if self._closing is None:
+            return False
+        folded = self.state.close(self._closing)
+        if folded is not None:
+            self._note_version(folded, effects)
+        return folded is not None
+
+    def _note_version(self, folded: Folded[P], effects: list[ev.Effect[P]]) -> None:
+        if folded.made is None:
+            return
+        if self._waits:  # else every update would begin a round
+            self.fleet.round = Round()
+        effects.append(ev.VersionMade(folded.made, folded.update_ids))
+        if folded.made.version % self.rules.evaluate_every == 0:
+            effects.append(ev.Evaluate(folded.made.version, folded.made.model))
+
+    def _join_round(self, member: Member, base: Version | None, now: float) -> None:
+        """Whoever works from the newest version is in its round, for whichever it was asked."""
+        if base == self.newest.version:
+            self.fleet.round.join(member.device.device_id, now)
+
+    def _close_if_due(self, now: float, effects: list[ev.Effect[P]]) -> None:
+        closes_at = self.round_closes_at
+        if closes_at is not None and now >= closes_at and not self._close(effects):
+            self.fleet.round.begin_anew(now)
 
     def _rest(self, member: Member, now: float) -> None:
         self.versions.release(member.device.device_id)

@@ -9,6 +9,7 @@ from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.idle import IdleOrder
 from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.records import DevicePhase, DeviceStatus
+from hocket.core.round import Round
 from hocket.core.timeouts import Timeouts
 from hocket.core.update import Dropped, Outcome
 from hocket.errors import StaleIncarnation, UnknownDevice
@@ -155,6 +156,7 @@ class Fleet:
     def __init__(self) -> None:
         self.idle = IdleOrder()  # those that can be triggered now
         self.timeouts = Timeouts()  # of those in flight
+        self.round = Round()  # those in flight for the newest version
         self._in_flight: set[DeviceId] = set()
         self._earlier: Mapping[DeviceId, DeviceStatus] = {}
         self._members: dict[DeviceId, Member] = {}
@@ -192,6 +194,7 @@ class Fleet:
         else:
             self._in_flight.discard(device_id)
             self.timeouts.clear(device_id)
+            self.round.leave(device_id)
 
     def find(self, device_id: DeviceId) -> Member | None:
         """The member, if the registry ever told of it."""

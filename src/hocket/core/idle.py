@@ -91,6 +91,13 @@ class Rest:
     def __len__(self) -> int:
         return len(self._order) - len(self._taken)
 
+    def __contains__(self, device_id: DeviceId) -> bool:
+        if device_id not in self._order:
+            return False
+        rank = self._order.rank_of(device_id) if self._taken else 0
+        at = bisect_left(self._taken, rank)
+        return at == len(self._taken) or self._taken[at] != rank
+
     def at(self, rank: int) -> DeviceId:
         """The id with so many of the rest before it; raises IndexError if there is none."""
         return self._order.at(rank + beyond(self._taken, rank))

@@ -35,6 +35,10 @@ class Ledger:
     def settle(self, header: UpdateHeader, outcome: Outcome, oldest: Version) -> None:
         """Record an outcome, once and for all. `oldest` is the oldest base still retained."""
         self.note(header.update_id, header.device_id, header.base_version, outcome)
+        self.forget(oldest)
+
+    def forget(self, oldest: Version) -> None:
+        """Let go of what is too much, the oldest first. `oldest` as in `settle`."""
         while len(self._settled) > self._entries:
             first = next(iter(self._settled.values()))
             if first.base_version >= oldest:

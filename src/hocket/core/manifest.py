@@ -8,6 +8,7 @@ from functools import cached_property
 from hashlib import blake2b
 
 BYTES_PER_VALUE = 4
+EXCHANGED = "c/"  # before the names of the tensors of the second vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,12 @@ class Manifest:
     def size(self) -> int:
         """Number of values in the global vector."""
         return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def doubled(self) -> Manifest:
+        """This, and behind it as many values of a vector that travels with the model."""
+        seconds = (TensorSpec(EXCHANGED + t.name, t.shape, trainable=False) for t in self.tensors)
+        return Manifest((*self.tensors, *seconds))
 
     @property
     def dense_bytes(self) -> int:

@@ -19,6 +19,7 @@ class Trained:
     num_examples: int  # distinct examples
     num_steps: int  # optimiser steps, of all local epochs
     train_loss: float  # mean over the last local epoch
+    train_loss_rms: float = 0.0  # root of the mean square, over the same examples; 0: not known
 
 
 def header_of(
@@ -39,6 +40,7 @@ def header_of(
         num_steps=training.num_steps,
         learning_rate=terms.training.learning_rate,
         train_loss=training.train_loss,
+        train_loss_rms=training.train_loss_rms,
         train_s=push.train_s,
         spec=spec,
         refresh=push.refresh,

@@ -37,7 +37,14 @@ class Ended:
     finished: Finished
 
 
-Past = Answered[P] | BaseHeld | Ended
+@dataclass(frozen=True, slots=True)
+class RoundClosed:
+    """This version was made of what had come by a deadline."""
+
+    version: Version
+
+
+Past = Answered[P] | BaseHeld | Ended | RoundClosed
 
 
 def past_of(event: ev.Event[P], effects: Sequence[ev.Effect[P]]) -> list[Past[P]]:
@@ -48,6 +55,8 @@ def past_of(event: ev.Event[P], effects: Sequence[ev.Effect[P]]) -> list[Past[P]
     for effect in effects:
         if isinstance(effect, ev.Settled) and effect.first_time and isinstance(event, ev.Pushed):
             kept.append(Answered(event.update, effect.outcome))
+        elif isinstance(effect, ev.VersionMade) and isinstance(event, ev.Tick):
+            kept.append(RoundClosed(effect.made.version))
         elif isinstance(effect, ev.TaskFinished) and effect.first_time:
             kept.append(Ended(effect.finished))
     return kept

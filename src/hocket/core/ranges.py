@@ -27,6 +27,11 @@ def share(owner: str, field: str, value: float) -> None:
     _require(0 <= value <= 1, owner, field, value, "between 0 and 1")
 
 
+def percentile(owner: str, field: str, value: float) -> None:
+    """Raise TaskError unless `value` lies in [0, 100]."""
+    _require(0 <= value <= 100, owner, field, value, "between 0 and 100")
+
+
 def _require(ok: bool, owner: str, field: str, value: float, wanted: str) -> None:
     if not ok:
         raise TaskError(f"{owner}.{field} is {value}; it must be {wanted}. Correct the task file.")

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from hocket.core.ids import DeviceId, UpdateId
 from hocket.core.ledger import Ledger
-from hocket.core.strategy import Global, Strategy
+from hocket.core.strategy import Closing, Global, Step, Strategy
 from hocket.core.terms import Finished
 from hocket.core.update import Applied, Dropped, Outcome, Update
 from hocket.core.versions import Versions
@@ -27,7 +27,7 @@ class Folded(Generic[P]):
 
 @dataclass(slots=True)
 class TaskState(Generic[P, S]):
-    """A pure function of what it was at some moment and of the updates folded in since, in order.
+    """A pure function of what it was at some moment and of what was folded in or closed since.
 
     So whoever stores it now and then, and each update between, can have it back bit for bit.
     """
@@ -54,10 +54,16 @@ class TaskState(Generic[P, S]):
         self.contributors.add(header.device_id)
         if not isinstance(step.outcome, Applied):
             return Folded(step.outcome)
-        folded = Folded(step.outcome, step.after, tuple(self.pending_ids))
-        self.versions.add(step.after)
-        self.pending_ids.clear()
-        self.contributors.clear()
+        return self._made(step)
+
+    def close(self, strategy: Closing[P, S]) -> Folded[P] | None:
+        """Have the strategy make a version of what has come; None when nothing has."""
+        step = strategy.close(self.versions.newest, self.memory)
+        if step is None:
+            return None
+        self.memory = step.memory
+        folded = self._made(step)
+        self.ledger.forget(self.versions.oldest)
         return folded
 
     def settle(self, update: Update[P], outcome: Outcome) -> None:
@@ -67,3 +73,10 @@ class TaskState(Generic[P, S]):
             self.updates_rejected += 1
         else:
             self.updates_accepted += 1
+
+    def _made(self, step: Step[P, S]) -> Folded[P]:
+        folded = Folded(step.outcome, step.after, tuple(self.pending_ids))
+        self.versions.add(step.after)
+        self.pending_ids.clear()
+        self.contributors.clear()
+        return folded

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 from hocket.core.ids import FIRST_VERSION, Version
+from hocket.core.terms import LocalTerms
 from hocket.core.update import Outcome, Update
 
 P = TypeVar("P")
 S = TypeVar("S")
+P_co = TypeVar("P_co", covariant=True)
+S_contra = TypeVar("S_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +75,51 @@ class Strategy(Protocol[P, S]):
         """The memory that `keep` was given; `model` is the newest, for its shape.
 
         Raises CorruptState when `kept` is not of this rule's making.
+        """
+        ...
+
+
+@runtime_checkable
+class WithLocal(Protocol):
+    """A rule that has the devices do more than plain gradient descent."""
+
+    @property
+    def local(self) -> LocalTerms:
+        """Its client half, as the devices are told of it."""
+        ...
+
+
+@runtime_checkable
+class Exchanging(Protocol[P_co, S_contra]):
+    """A rule whose devices exchange one more vector with it, laid out as the model.
+
+    It goes down with each base, and `Update.extra` comes up with each delta. It is part of the
+    rule's memory, so snapshot and journal rebuild it as they rebuild the model.
+    """
+
+    def down(self, memory: S_contra) -> P_co:
+        """The vector that goes with the newest version. Changes with a version, never between.
+
+        Never changed in place: readers hold it without a lock.
+        """
+        ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """A rule of which several updates make one version, and not each by itself."""
+
+    waits_for: ClassVar[str]
+    """The field that says how many."""
+
+
+@runtime_checkable
+class Closing(Protocol[P, S]):
+    """A rule that can make a version of fewer updates than it waits for."""
+
+    def close(self, now: Global[P], memory: S) -> Step[P, S] | None:
+        """The version that what has come makes by itself; None when nothing has come.
+
+        The step's outcome means nothing: it is no update's.
         """
         ...

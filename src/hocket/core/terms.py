@@ -8,6 +8,16 @@ from hocket.core.manifest import Manifest
 from hocket.core.payload import CodecId
 from hocket.core.refresh import RefreshRules
 
+PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTerms:
+    """What a device does besides plain gradient descent: the client half of a strategy."""
+
+    kind: str = PLAIN  # that alone
+    values: tuple[tuple[str, float], ...] = ()  # its settings, in the order of their names
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingTerms:
@@ -20,6 +30,7 @@ class TrainingTerms:
     weight_decay: float = 0.0
     gradient_clip_norm: float = 0.0  # 0: none
     rescale: bool = True  # outputs of a layer of which k of K channels are trained, times K / k
+    local: LocalTerms = field(default_factory=LocalTerms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,17 @@ class TaskTerms:
     max_update_bytes: int
     chunk_bytes: int
     staleness_limit: int
+    exchanges: bool = False  # one more vector travels with the model, and with each update
+
+    @property
+    def travelling(self) -> Manifest:
+        """What a pull for training and a push hold: the model's tensors, or twice as many."""
+        return self.manifest.doubled if self.exchanges else self.manifest
+
+    @property
+    def down_bytes(self) -> int:
+        """Bytes of a pull for training, and of a raw update, of the whole model."""
+        return self.travelling.dense_bytes
 
 
 @dataclass(frozen=True, slots=True)

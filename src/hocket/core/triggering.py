@@ -11,12 +11,20 @@ from hocket.core.fleet import NO_VERSION, Fleet
 from hocket.core.idle import Rest
 from hocket.core.ids import DeviceId, Version
 from hocket.core.records import DevicePhase
-from hocket.core.scheduling import AnyPace, AnySelection, Candidate, Estimates, Progress, Work
+from hocket.core.scheduling import (
+    AnyPace,
+    AnySelection,
+    Candidate,
+    Estimates,
+    Progress,
+    Seen,
+    Work,
+)
 from hocket.core.state import TaskState
 from hocket.core.stop import Stop
 from hocket.core.strategy import Memory
 from hocket.core.terms import Trigger
-from hocket.core.update import RefreshReport
+from hocket.core.update import RefreshReport, UpdateHeader
 from hocket.errors import CorruptState
 
 
@@ -92,6 +100,9 @@ class IdleDevices:
     def __len__(self) -> int:
         return len(self._ranks)
 
+    def __contains__(self, device_id: DeviceId) -> bool:
+        return device_id in self._ranks
+
     def device_id(self, rank: int) -> DeviceId:
         """Whose rank it is."""
         return self._ranks.at(rank)
@@ -118,6 +129,20 @@ class Triggering:
         self._last_fired: float | None = None
         self._state = state
         self._estimates = Estimates(rules.work)
+        self._memory: Any = rules.selection.begin()  # of what the devices' updates were like
+
+    def accepted(self, header: UpdateHeader, version: Version, now: float) -> None:
+        """An update is, or will be, part of `version`: whoever selects may learn from it."""
+        member = self._fleet.member(header.device_id)
+        seen = Seen(
+            header.device_id,
+            header.num_examples,
+            max(0.0, header.train_loss_rms or header.train_loss),
+            max(0.0, now - member.last_triggered),
+            version,
+            now,
+        )
+        self._rules.selection.learn(self._memory, seen)
 
     def learn(self, device_id: DeviceId, report: RefreshReport) -> None:
         """A merge at the reported slot gained so much."""
@@ -134,8 +159,14 @@ class Triggering:
             return None
         return self._rules.pace.next_deadline(self._progress(0.0))
 
+    def closes_at(self) -> float | None:
+        """When the round ends with what has come, whoever is still at work."""
+        return self._rules.pace.closes_at(self._progress(0.0))
+
     def due(self, now: float, newest: Version) -> list[SendTrigger]:
         """Triggers to send now."""
+        if self._fleet.round.began is None and self._state.contributors:
+            self._fleet.round.began = now  # in an earlier life, or by whoever was late
         if not self._fleet.idle:
             return []
         count = self._rules.pace.due(self._progress(now))
@@ -145,14 +176,14 @@ class Triggering:
         if not idle:
             return []
         chance = Stream(self._rules.seed, "selection", self._state.triggers_sent)
-        chosen = self._rules.selection.choose(idle, count, chance)
+        chosen = self._rules.selection.choose(idle, count, chance, self._memory)
         self._last_fired = now
         if self.first_fired is None:
             self.first_fired = now
         return [self._send(device_id, now, newest) for device_id in chosen]
 
     def _idle(self, now: float) -> IdleDevices:
-        barred = self._state.contributors if self._rules.pace.once_per_version else ()
+        barred = self._rules.pace.barred(self._state.contributors, self._fleet.round.asked)
         ranks = self._fleet.idle.ranks_without(barred)
         return IdleDevices(ranks, self._fleet, self._estimates, now)
 
@@ -167,9 +198,18 @@ class Triggering:
         timeout_s = self._rules.train_timeout_s
         member.last_triggered = now
         member.work(DevicePhase.TRAINING, now, timeout_s, NO_VERSION)
+        self._fleet.round.join(device_id, now)
         trigger = Trigger(f"{newest}-{self._state.triggers_sent}", newest, slot, timeout_s)
         return SendTrigger(member.caller, trigger)
 
     def _progress(self, now: float) -> Progress:
-        given = len(self._state.contributors)
-        return Progress(now, self._last_fired, self._fleet.num_in_flight, given)
+        given, turn = len(self._state.contributors), self._fleet.round
+        return Progress(
+            now,
+            self._last_fired,
+            self._fleet.num_in_flight,
+            given,
+            len(turn.working),
+            len(turn.asked),
+            turn.began,
+        )

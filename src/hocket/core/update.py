@@ -36,6 +36,7 @@ class UpdateHeader:
     train_s: float = 0.0  # seconds of local training
     spec: SubmodelSpec = FULL
     refresh: RefreshReport | None = None
+    train_loss_rms: float = 0.0  # root of the mean square over the last local epoch; 0: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Update(Generic[P]):
     wire_bytes: int = 0
     codec: str = ""  # of the largest tensor, for the records
     square: float | None = None  # <delta, delta>, where it is known already
+    extra: P | None = None  # for a rule that exchanges one more vector: laid out as `delta`
 
 
 class DropReason(IntEnum):

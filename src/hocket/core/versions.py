@@ -130,6 +130,10 @@ class Versions(Generic[P]):
             del self._holders[version]
             self._drop_unless_needed(version)
 
+    def held_by(self, device_id: DeviceId) -> Version | None:
+        """The base that the device holds, silent or not."""
+        return self._held_by.get(device_id)
+
     def fall_silent(self, device_id: DeviceId) -> None:
         """The device may be gone for good; its base need not stay in main memory."""
         if device_id in self._held_by:

@@ -26,9 +26,12 @@ from hocket.core.scheduling import (
     ByCapability,
     Candidate,
     Concurrent,
+    Oort,
     Periodic,
     Pool,
     Rounds,
+    Seen,
+    Tifl,
     Uniform,
     expected_s,
 )
@@ -46,7 +49,7 @@ IN_FLIGHT = (DevicePhase.TRAINING, DevicePhase.PUSHING)
 class Plainly:
     """Chooses by going through all idle devices, and holds the other way to that."""
 
-    selection: AnySelection
+    selection: Uniform | ByCapability
     rules: Rules | None = None
     now: float = 0.0
     chosen: int = 0
@@ -55,24 +58,32 @@ class Plainly:
     def kind(self) -> str:
         return self.selection.kind
 
-    def choose(self, pool: Pool, count: int, chance: Stream) -> list[DeviceId]:
+    def begin(self) -> None:
+        """It remembers nothing."""
+
+    def learn(self, memory: None, seen: Seen) -> None:
+        """It remembers nothing."""
+
+    def choose(self, pool: Pool, count: int, chance: Stream, memory: None) -> list[DeviceId]:
         idle = [pool.candidate(rank) for rank in range(len(pool))]
         assert self.rules is not None
         assert idle == plain_candidates(self.rules, self.now)
         assert [pool.device_id(rank) for rank in range(len(pool))] == [c.device_id for c in idle]
+        names = [member.device.device_id for member in self.rules.fleet]
+        assert [name for name in sorted(names) if name in pool] == [c.device_id for c in idle]
         same = Stream(7, "selection", self.rules.state.triggers_sent)
         weights = [1.0 for _ in idle]
         if isinstance(self.selection, ByCapability):
             weights = [(1.0 + c.waited_s) / (1.0 + (c.expected_s or 0.0)) for c in idle]
         plain = [c.device_id for c in same.weighted(idle, weights, count)]
-        assert self.selection.choose(pool, count, chance) == plain
+        assert self.selection.choose(pool, count, chance, memory) == plain
         assert chance.random() == same.random()  # as many draws, too
         self.chosen += len(plain)
         return plain
 
 
 def plain_candidates(c: Rules, now: float) -> list[Candidate]:
-    barred = c.state.contributors if c.rules.pace.once_per_version else set()
+    barred = c.rules.pace.barred(c.state.contributors, c.fleet.round.asked)
     return [
         Candidate(m.device.device_id, now - m.last_triggered, expected_s(m.device, c.rules.work))
         for m in plain_idle(c)
@@ -194,7 +205,7 @@ STEP = st.tuples(st.sampled_from(sorted(ACTIONS)), st.integers(0, 7), st.integer
 @settings(max_examples=40)
 @given(st.lists(STEP, min_size=20, max_size=60))
 def test_counts_and_choices_are_those_of_going_through_all(
-    pace: AnyPace, selection: AnySelection, steps: list[tuple[str, int, int]]
+    pace: AnyPace, selection: Uniform | ByCapability, steps: list[tuple[str, int, int]]
 ) -> None:
     plainly = Plainly(selection)
     # AnySelection lists the kinds that a task file can name; the rules take any.
@@ -261,7 +272,11 @@ def test_a_device_of_an_earlier_life_goes_on_counting() -> None:
     assert c.fleet.member(name).status.updates_accepted == 4
 
 
-@pytest.mark.parametrize("selection", [Uniform(), ByCapability(consider=20)], ids=lambda s: s.kind)
+@pytest.mark.parametrize(
+    "selection",
+    [Uniform(), ByCapability(consider=20), Oort(consider=20), Tifl(consider=20)],
+    ids=lambda s: s.kind,
+)
 @pytest.mark.parametrize(
     "pace", [Periodic(period_s=1.0, triggers=3), Concurrent(50), Rounds(50)], ids=lambda p: p.kind
 )

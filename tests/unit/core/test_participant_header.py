@@ -30,7 +30,7 @@ def test_a_header_says_who_trained_what_from_where() -> None:
         Push(Version(7), train_s=3.5, refresh=refresh),
         Caller(DeviceId("d1"), Incarnation(4)),
         UpdateId("u1"),
-        Trained(num_examples=40, num_steps=9, train_loss=0.75),
+        Trained(num_examples=40, num_steps=9, train_loss=0.75, train_loss_rms=1.25),
         TERMS,
         half,
     )
@@ -43,6 +43,7 @@ def test_a_header_says_who_trained_what_from_where() -> None:
         num_steps=9,
         learning_rate=0.05,
         train_loss=0.75,
+        train_loss_rms=1.25,
         train_s=3.5,
         spec=half,
         refresh=refresh,

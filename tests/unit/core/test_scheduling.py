@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,9 +24,12 @@ from hocket.core.scheduling import (
     Candidate,
     Concurrent,
     Estimates,
+    Oort,
     Periodic,
+    Pool,
     Progress,
     Rounds,
+    Tifl,
     Uniform,
     expected_s,
 )
@@ -36,28 +40,37 @@ def candidates(*waits: float, expected: float | None = 1.0) -> Listed:
     return Listed(Candidate(DeviceId(f"d{i}"), wait, expected) for i, wait in enumerate(waits))
 
 
-@pytest.mark.parametrize("selection", [Uniform(), ByCapability()], ids=lambda s: s.kind)
+def choose(selection: AnySelection, pool: Pool, count: int, chance: Stream) -> list[DeviceId]:
+    """At the very start, with nothing learned."""
+    memory: Any = selection.begin()
+    return selection.choose(pool, count, chance, memory)
+
+
+@pytest.mark.parametrize(
+    "selection", [Uniform(), ByCapability(), Oort(), Tifl()], ids=lambda s: s.kind
+)
 class TestEverySelection:
     def test_never_chooses_more_than_asked_or_one_twice(self, selection: AnySelection) -> None:
         for seed in range(50):
-            chosen = selection.choose(candidates(0, 1, 2, 3), 3, Stream(seed))
+            chosen = choose(selection, candidates(0, 1, 2, 3), 3, Stream(seed))
             assert len(set(chosen)) == len(chosen) == 3
-        assert len(selection.choose(candidates(0, 1), 9, Stream(0))) == 2
-        assert selection.choose(Listed([]), 3, Stream(0)) == []
+        assert len(choose(selection, candidates(0, 1), 9, Stream(0))) == 2
+        assert choose(selection, Listed([]), 3, Stream(0)) == []
 
     def test_the_same_chance_chooses_the_same(self, selection: AnySelection) -> None:
-        pick = [selection.choose(candidates(0, 5, 9), 2, Stream(3, "x")) for _ in range(2)]
+        pick = [choose(selection, candidates(0, 5, 9), 2, Stream(3, "x")) for _ in range(2)]
         assert pick[0] == pick[1]
 
     def test_every_device_is_chosen_in_the_end(self, selection: AnySelection) -> None:
         waited = {DeviceId("quick"): 0.0, DeviceId("slow"): 0.0}
         seen: set[DeviceId] = set()
+        memory: Any = selection.begin()
         for turn in range(400):
             idle = [
                 Candidate(DeviceId("quick"), waited[DeviceId("quick")], 0.0),
                 Candidate(DeviceId("slow"), waited[DeviceId("slow")], 500.0),
             ]
-            [chosen] = selection.choose(Listed(idle), 1, Stream(turn))
+            [chosen] = selection.choose(Listed(idle), 1, Stream(turn), memory)
             seen.add(chosen)
             waited = {name: wait + 1.0 for name, wait in waited.items()} | {chosen: 0.0}
         assert seen == set(waited)
@@ -65,7 +78,7 @@ class TestEverySelection:
 
 def test_by_capability_prefers_the_quick_in_proportion() -> None:
     idle = [Candidate(DeviceId("quick"), 0.0, 1.0), Candidate(DeviceId("slow"), 0.0, 9.0)]
-    count = Counter(ByCapability().choose(Listed(idle), 1, Stream(i))[0] for i in range(4000))
+    count = Counter(ByCapability().choose(Listed(idle), 1, Stream(i), None)[0] for i in range(4000))
     assert count[DeviceId("quick")] / 4000 == pytest.approx(5 / 6, abs=0.02)  # 1/2 to 1/10
 
 
@@ -87,11 +100,11 @@ def test_by_capability_looks_at_no_more_than_it_considers() -> None:
     idle = candidates(*[5.0] * 12, expected=2.0)
     chosen = Counter[DeviceId]()
     for seed in range(600):
-        chosen.update(ByCapability(consider=4).choose(idle, 2, Stream(seed)))
+        chosen.update(ByCapability(consider=4).choose(idle, 2, Stream(seed), None))
     assert idle.looked_at == 600 * 4
     assert len(chosen) == 12
     assert min(chosen.values()) > 60  # 100 on the average: all have the same chance
-    assert len(set(ByCapability(consider=1).choose(idle, 3, Stream(0)))) == 3
+    assert len(set(ByCapability(consider=1).choose(idle, 3, Stream(0), None))) == 3
     with pytest.raises(TaskError, match=r"selection\.consider"):
         ByCapability(consider=0)
 
@@ -101,7 +114,7 @@ def test_by_capability_goes_through_all_of_no_more_than_it_considers() -> None:
         idle = [Candidate(DeviceId(f"d{i}"), float(i), 3.0) for i in range(12)]
         weights = [(1.0 + c.waited_s) / 4.0 for c in idle]
         plain = [c.device_id for c in Stream(seed).weighted(idle, weights, 5)]
-        assert ByCapability(consider=12).choose(Listed(idle), 5, Stream(seed)) == plain
+        assert ByCapability(consider=12).choose(Listed(idle), 5, Stream(seed), None) == plain
 
 
 def test_expected_seconds_are_training_plus_transfer() -> None:
@@ -144,7 +157,7 @@ def test_fit_recovers_a_line_and_never_goes_below_zero() -> None:
 
 
 def test_paces() -> None:
-    at = Progress(now=10.0, last_fired=0.0, in_flight=4, contributed=3)
+    at = Progress(now=10.0, last_fired=0.0, in_flight=4, contributed=3, in_round=4)
     assert Periodic(10.0, 6).due(at) == 6
     assert Periodic(10.1, 6).due(at) == 0
     assert Concurrent(10).due(at) == 6

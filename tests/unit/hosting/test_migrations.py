@@ -42,10 +42,15 @@ class Service:
     tables: MetaData
     of_one_row: Table
     row: dict[str, object]
+    newest: str  # step
 
     @property
     def noted(self) -> str:
         return version_table(self.schema.service)
+
+    @property
+    def steps(self) -> list[Path]:
+        return sorted((self.schema.scripts / "versions").glob("0*.py"))
 
 
 SERVICES = {
@@ -62,9 +67,18 @@ SERVICES = {
             "test_loss": None,
             "test_accuracy": 0.5,
         },
+        newest="0002",
     ),
-    "registry": Service(REGISTRY, REGISTRY_TABLES, COUNTERS, {"name": "revision", "value": 42}),
+    "registry": Service(
+        REGISTRY, REGISTRY_TABLES, COUNTERS, {"name": "revision", "value": 42}, newest="0001"
+    ),
 }
+
+
+NUMBERS = (
+    *("incarnation", "base_version", "num_examples", "num_steps", "learning_rate", "train_loss"),
+    *("train_s", "wire_bytes", "dense_bytes", "received_unix_s"),
+)
 
 
 @pytest.fixture(params=SERVICES)
@@ -102,7 +116,7 @@ def test_the_steps_lead_to_the_tables_in_the_code(service: Service, tmp_path: Pa
         lambda c: compare_metadata(MigrationContext.configure(c, opts=context), service.tables),
     )
     assert compared == []
-    assert revision(service, file) == "0001"
+    assert revision(service, file) == service.newest
 
 
 def test_tables_made_before_there_were_steps_are_taken_over(
@@ -115,28 +129,28 @@ def test_tables_made_before_there_were_steps_are_taken_over(
     spare = next(t for t in service.tables.sorted_tables[::-1] if t is not service.of_one_row)
     at(file, spare.drop)
     migrated(service, file)
-    assert revision(service, file) == "0001"
+    assert revision(service, file) == service.newest
     assert rows(service, file) == [service.row]
     assert at(file, lambda c: inspect(c).has_table(spare.name))
 
 
 def test_a_later_step_keeps_what_was_stored(service: Service, tmp_path: Path) -> None:
-    """A second step of our own, in a copy of the folder of steps."""
+    """One more step of our own, in a copy of the folder of steps."""
     file, scripts = tmp_path / "database", tmp_path / "100% steps"
     migrated(service, file)
     at(file, lambda c: c.execute(insert(service.of_one_row).values(service.row)))
     (scripts / "versions").mkdir(parents=True)
-    for step in ("env.py", "versions/0001_first.py"):
-        (scripts / step).write_bytes((service.schema.scripts / step).read_bytes())
-    (scripts / "versions" / "0002_more.py").write_text(
+    for step in (service.schema.scripts / "env.py", *service.steps):
+        (scripts / step.relative_to(service.schema.scripts)).write_bytes(step.read_bytes())
+    (scripts / "versions" / "0100_more.py").write_text(
         "import sqlalchemy as sa\n"
         "from alembic import op\n"
-        "revision, down_revision = '0002', '0001'\n"
+        f"revision, down_revision = '0100', {service.newest!r}\n"
         "def upgrade():\n"
         f"    op.add_column({service.of_one_row.name!r}, sa.Column('more', sa.Integer))\n"
     )
     at(file, lambda c: migrate(c, service.schema.service, scripts, str(file)))
-    assert revision(service, file) == "0002"
+    assert revision(service, file) == "0100"
     assert rows(service, file) == [service.row]
     columns = at(
         file, lambda c: [x["name"] for x in inspect(c).get_columns(service.of_one_row.name)]
@@ -157,6 +171,22 @@ async def test_a_step_that_fails_leaves_nothing_behind(service: Service, tmp_pat
     assert at(tmp_path / "database", lambda c: inspect(c).get_table_names()) == []
 
 
+def test_updates_of_before_the_second_step_are_taken_over(tmp_path: Path) -> None:
+    file, scripts = tmp_path / "database", tmp_path / "first"
+    (scripts / "versions").mkdir(parents=True)
+    aggregator = SERVICES["aggregator"].schema.scripts
+    for step in ("env.py", "versions/0001_first.py"):
+        (scripts / step).write_bytes((aggregator / step).read_bytes())
+    at(file, lambda c: migrate(c, AGGREGATOR.service, scripts, str(file)))
+    words = {"update_id": "u", "device_id": "d", "spec": "{}", "outcome": "{}", "codec": "raw"}
+    stored = {**words, **dict.fromkeys(NUMBERS, 1)}
+    older = table("updates", *(column(name) for name in stored))
+    at(file, lambda c: c.execute(insert(older).values(stored)))
+    migrated(SERVICES["aggregator"], file)
+    newer = select(table("updates", column("update_id"), column("train_loss_rms")))
+    assert at(file, lambda c: c.execute(newer).all()) == [("u", 0.0)]
+
+
 async def open_registry(folder: Path) -> None:
     await (await DeviceStore.open(folder)).close()
 
@@ -174,7 +204,7 @@ async def test_a_newer_hockets_database_is_left_alone(opening: object, tmp_path:
     noted = table(service.noted, column("version_num"))
     at(file, lambda c: c.execute(update(noted).values(version_num="0999")))
     for _ in range(2):
-        with pytest.raises(StartupError, match=r"newer Hocket \(schema 0999.* knows 0001"):
+        with pytest.raises(StartupError, match=rf"newer Hocket \(schema 0999.* {service.newest}"):
             await opening(tmp_path)
 
 

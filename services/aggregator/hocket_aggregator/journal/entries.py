@@ -63,4 +63,13 @@ class Concluded:
     reason: str
 
 
-Entry = Opened | Piece | Settled | Discarded | Held | Concluded
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A deadline made this version of what had come."""
+
+    version: Version
+    digest: str
+    unix_s: float
+
+
+Entry = Opened | Piece | Settled | Discarded | Held | Concluded | Closed

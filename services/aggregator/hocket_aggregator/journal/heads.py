@@ -6,16 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from hocket.core.ids import DeviceId, UpdateId, Version
-from hocket_aggregator.journal.entries import (
-    Concluded,
-    Discarded,
-    Entry,
-    Held,
-    Opened,
-    Piece,
-    Settled,
-)
-from hocket_aggregator.plain import (
+from hocket.core.plain import (
     compact_json,
     count,
     header_of,
@@ -29,6 +20,16 @@ from hocket_aggregator.plain import (
     text,
     values,
 )
+from hocket_aggregator.journal.entries import (
+    Closed,
+    Concluded,
+    Discarded,
+    Entry,
+    Held,
+    Opened,
+    Piece,
+    Settled,
+)
 
 
 class Kind(IntEnum):
@@ -41,6 +42,7 @@ class Kind(IntEnum):
     HELD = 5
     CONCLUDED = 6
     SYNCED = 7  # no entry: only says what is known to be on disk
+    CLOSED = 8
 
 
 def head_of(entry: Entry) -> tuple[Kind, bytes]:
@@ -52,14 +54,15 @@ def head_of(entry: Entry) -> tuple[Kind, bytes]:
 def entry_of(kind: Kind, head: bytes, data: bytes, checksum: int) -> Entry:
     """The entry again; raises ValueError for anything that no entry has."""
     stored = object_of(head)
+    entry: Entry
     match kind:
         case Kind.OPENED:
             header, payload = (values(stored.get(n), n) for n in ("header", "payload"))
-            return Opened(header_of(header), payload_of(payload))
+            entry = Opened(header_of(header), payload_of(payload))
         case Kind.PIECE:
-            return Piece(_update_id(stored), count(stored, "offset"), data, checksum)
+            entry = Piece(_update_id(stored), count(stored, "offset"), data, checksum)
         case Kind.SETTLED:
-            return Settled(
+            entry = Settled(
                 header_of(values(stored.get("header"), "header")),
                 outcome_of(values(stored.get("outcome"), "outcome")),
                 text(stored, "codec"),
@@ -68,25 +71,34 @@ def entry_of(kind: Kind, head: bytes, data: bytes, checksum: int) -> Entry:
                 text(stored, "digest"),
             )
         case Kind.DISCARDED:
-            return Discarded(_update_id(stored))
+            entry = Discarded(_update_id(stored))
         case Kind.HELD:
-            return Held(DeviceId(text(stored, "device_id")), Version(count(stored, "version")))
+            entry = Held(DeviceId(text(stored, "device_id")), Version(count(stored, "version")))
         case Kind.CONCLUDED:
-            return Concluded(text(stored, "reason"))
-    raise ValueError(f"a {kind.name.lower()} record holds no entry")
+            entry = Concluded(text(stored, "reason"))
+        case Kind.CLOSED:
+            version = Version(count(stored, "version"))
+            entry = Closed(version, text(stored, "digest"), real(stored, "unix_s"))
+        case _:
+            raise ValueError(f"a {kind.name.lower()} record holds no entry")
+    return entry
 
 
 def _plain(entry: Entry) -> tuple[Kind, dict[str, Any]]:
+    head: dict[str, Any]
     match entry:
         case Opened(header, payload):
-            return Kind.OPENED, {
+            kind = Kind.OPENED
+            head = {
                 "header": header_values(header),
                 "payload": payload_values(payload),
             }
         case Piece(update_id, offset):
-            return Kind.PIECE, {"update_id": update_id, "offset": offset}
+            kind = Kind.PIECE
+            head = {"update_id": update_id, "offset": offset}
         case Settled(header, outcome, codec, wire_bytes, unix_s, digest):
-            return Kind.SETTLED, {
+            kind = Kind.SETTLED
+            head = {
                 "header": header_values(header),
                 "outcome": outcome_values(outcome),
                 "codec": codec,
@@ -95,11 +107,18 @@ def _plain(entry: Entry) -> tuple[Kind, dict[str, Any]]:
                 "digest": digest,
             }
         case Discarded(update_id):
-            return Kind.DISCARDED, {"update_id": update_id}
+            kind = Kind.DISCARDED
+            head = {"update_id": update_id}
         case Held(device_id, version):
-            return Kind.HELD, {"device_id": device_id, "version": version}
+            kind = Kind.HELD
+            head = {"device_id": device_id, "version": version}
         case Concluded(reason):
-            return Kind.CONCLUDED, {"reason": reason}
+            kind = Kind.CONCLUDED
+            head = {"reason": reason}
+        case Closed(version, digest, unix_s):
+            kind = Kind.CLOSED
+            head = {"version": version, "digest": digest, "unix_s": unix_s}
+    return kind, head
 
 
 def _update_id(stored: dict[str, Any]) -> UpdateId:

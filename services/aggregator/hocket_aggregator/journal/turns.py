@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hocket.core.past import Answered, BaseHeld, Ended, past_of
+from hocket.core.past import Answered, BaseHeld, Ended, RoundClosed, past_of
 from hocket.core.update import Dropped
-from hocket_aggregator.journal.entries import Concluded, Entry, Held, Settled
+from hocket_aggregator.journal.entries import Closed, Concluded, Entry, Held, Settled
 from hocket_aggregator.turn import Turn
 
 
@@ -17,6 +17,8 @@ def entries_of(turn: Turn) -> list[Entry]:
                 entries.append(Held(device_id, version))
             case Ended(finished):
                 entries.append(Concluded(finished.reason))
+            case RoundClosed(version):
+                entries.append(Closed(version, turn.digests[version], turn.unix_s))
             case Answered(update, outcome):
                 made = "" if isinstance(outcome, Dropped) else turn.digests.get(outcome.version, "")
                 entries.append(

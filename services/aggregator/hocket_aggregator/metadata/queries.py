@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from hocket.core.ids import DeviceId, UpdateId, Version
 from hocket.core.ledger import DEFAULT_ENTRIES, Ledger
+from hocket.core.plain import outcome_of
 from hocket.core.records import (
     DevicePhase,
     DeviceStatus,
@@ -25,7 +26,6 @@ from hocket_aggregator.metadata.tables import (
     update_of,
     version_of,
 )
-from hocket_aggregator.plain import outcome_of
 
 DATABASE = "aggregator.db"
 SNAPSHOTS = "versions"

@@ -18,6 +18,13 @@ from sqlalchemy import (
 )
 
 from hocket.core.ids import Version
+from hocket.core.plain import (
+    compact_json,
+    header_of,
+    header_values,
+    outcome_of,
+    outcome_values,
+)
 from hocket.core.records import (
     DevicePhase,
     DeviceStatus,
@@ -27,13 +34,6 @@ from hocket.core.records import (
     VersionRecord,
 )
 from hocket.core.update import Dropped
-from hocket_aggregator.plain import (
-    compact_json,
-    header_of,
-    header_values,
-    outcome_of,
-    outcome_values,
-)
 
 _OF_STATUS = tuple(field.name for field in fields(Status))
 _OF_DEVICE = tuple(field.name for field in fields(DeviceStatus))
@@ -68,6 +68,7 @@ UPDATES = Table(
     Column("num_steps", BigInteger, nullable=False),
     Column("learning_rate", Float, nullable=False),
     Column("train_loss", Float, nullable=False),
+    Column("train_loss_rms", Float, nullable=False, server_default="0"),
     Column("train_s", Float, nullable=False),
     Column("spec", JSON, nullable=False),
     Column("refresh", JSON),

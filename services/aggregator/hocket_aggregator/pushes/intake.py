@@ -63,7 +63,7 @@ class Intake:
         self._staging = staging
         self._records = records
         self._roster = roster
-        room = DECODED_BYTES // terms.manifest.dense_bytes
+        room = DECODED_BYTES // terms.down_bytes
         self._decoded = asyncio.Semaphore(max(2, min(MOST_DECODED, room)))
 
     async def open(self, header: UpdateHeader, payload: PayloadHeader) -> Outcome | Staged:
@@ -111,7 +111,7 @@ class Intake:
     async def _decode(
         self, header: UpdateHeader, payload: Payload, plan: IndexPlan
     ) -> Update[Tensor]:
-        if is_small(self._terms.manifest):
+        if is_small(self._terms.travelling):
             return self._model.decode(header, payload, plan)
         return await asyncio.to_thread(self._model.decode, header, payload, plan)
 

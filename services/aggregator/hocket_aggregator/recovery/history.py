@@ -5,7 +5,7 @@ Recovery goes to the end, `hocket replay` to a version. Both read only; what cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,28 @@ import torch
 from torch import Tensor
 
 from hocket.core.coordinator import Coordinator
-from hocket.core.events import VersionMade
-from hocket.core.ids import DeviceId, UpdateId, Version
+from hocket.core.events import Effect, VersionMade
+from hocket.core.ids import Version
 from hocket.core.ledger import Ledger
-from hocket.core.past import Answered, BaseHeld, Ended
+from hocket.core.past import Answered, BaseHeld, Ended, RoundClosed
 from hocket.core.state import TaskState
 from hocket.core.terms import Finished
-from hocket.core.update import Dropped, Update, UpdateHeader
+from hocket.core.update import Dropped, Update
 from hocket.core.versions import IN_MEMORY, Shelf, Versions
 from hocket.errors import CorruptState, HocketError
 from hocket.learn.digest import digest_of
-from hocket.learn.submodels.sliceable import Sliceable
-from hocket.rpc.chunks import Assembler
-from hocket.rpc.push_message import Chunk
 from hocket.task.setup import Setup
-from hocket_aggregator.journal.entries import Concluded, Discarded, Held, Opened, Piece, Settled
+from hocket_aggregator.journal.entries import Closed, Concluded, Held, Settled
 from hocket_aggregator.journal.reader import Found, read_entries
+from hocket_aggregator.recovery.bodies import Bodies, OpenBody
 from hocket_aggregator.snapshots.snapshots import Snapshot
-
-
-@dataclass(slots=True)
-class OpenBody:
-    """A body whose update has no answer yet."""
-
-    header: UpdateHeader
-    assembler: Assembler
-    segment: int  # in which it begins
 
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """An update that was answered, once more, and the version that came of it, if any."""
+    """An update that was answered, or a round closed, once more; and what version came of it."""
 
-    settled: Settled
+    entry: Settled | Closed
     version: Version | None = None
     update_ids: tuple[str, ...] = ()
 
@@ -65,15 +54,13 @@ class History:
         bases_in_memory: int = IN_MEMORY,
     ) -> None:
         self.core = core_from(setup, snapshot, ledger, shelf, bases_in_memory)
-        self.bodies: dict[UpdateId, OpenBody] = {}  # in the order in which they began
-        self._latest: dict[DeviceId, UpdateId] = {}  # that each device has begun
+        self.bodies = Bodies(setup.terms.max_update_bytes)
         self._snapshot = snapshot
         self._folder = folder
-        self._model = Sliceable.of(setup.graph)
-        self._limit_bytes = setup.terms.max_update_bytes
+        self._model = setup.sliceable()
 
     def live(self) -> Iterator[Lived]:
-        """Live through the journal, update by update.
+        """Live through the journal, update by update, and closed round by closed round.
 
         Raises CorruptState, which names file and offset, for what does not fit together.
         """
@@ -90,46 +77,34 @@ class History:
     def _take(self, found: Found) -> Lived | None:
         new = found.segment >= self._snapshot.segment  # older ones are read for their pieces only
         match found.entry:
-            case Opened(header, payload):
-                self._open(OpenBody(header, Assembler(payload, self._limit_bytes), found.segment))
-            case Piece(update_id, offset, data, checksum) if update_id in self.bodies:
-                self.bodies[update_id].assembler.add(Chunk(offset, memoryview(data), checksum))
-            case Discarded(update_id):
-                self.bodies.pop(update_id, None)
             case Settled() as settled:
-                whole = self.bodies.pop(settled.header.update_id, None)
+                whole = self.bodies.pop(settled.header.update_id)
                 return self._settle(settled, whole) if new else None
             case Held(device_id, version) if new:
                 self.core.relive(BaseHeld(device_id, version))
+            case Closed(version) as closed if new:
+                return self._lived(closed, self.core.relive(RoundClosed(version)))
             case Concluded(reason) if new:
                 self.core.relive(Ended(Finished(reason)))
+            case _:
+                self.bodies.take(found)
         return None
-
-    def _open(self, body: OpenBody) -> None:
-        """As staging does: a device's next body takes the place of one that has not come whole.
-
-        The journal says so itself of every body but one that the disk had no room for.
-        """
-        header = body.header
-        before = self.bodies.get(self._latest.get(header.device_id, header.update_id))
-        if before is not None and not before.assembler.is_complete:
-            del self.bodies[before.header.update_id]
-        self.bodies.pop(header.update_id, None)  # so that bodies are in the order of their begin
-        self.bodies[header.update_id] = body
-        self._latest[header.device_id] = header.update_id
 
     def _settle(self, settled: Settled, body: OpenBody | None) -> Lived:
         update = self._update(settled, body)
-        for effect in self.core.relive(Answered(update, settled.outcome)):
+        return self._lived(settled, self.core.relive(Answered(update, settled.outcome)))
+
+    def _lived(self, entry: Settled | Closed, effects: Iterable[Effect[Tensor]]) -> Lived:
+        for effect in effects:
             if isinstance(effect, VersionMade):
                 digest = digest_of(effect.made.model)
-                if digest != settled.digest:
+                if digest != entry.digest:
                     raise CorruptState(
-                        f"version {effect.made.version} had digest {settled.digest}, and now comes "
+                        f"version {effect.made.version} had digest {entry.digest}, and now comes "
                         f"to {digest}: rebuild it with the Hocket and torch that made it"
                     )
-                return Lived(settled, effect.made.version, effect.update_ids)
-        return Lived(settled)
+                return Lived(entry, effect.made.version, effect.update_ids)
+        return Lived(entry)
 
     def _update(self, settled: Settled, body: OpenBody | None) -> Update[Tensor]:
         header = settled.header

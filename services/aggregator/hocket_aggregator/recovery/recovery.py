@@ -20,16 +20,11 @@ from hocket.core.versions import IN_MEMORY, Shelf
 from hocket.errors import CorruptState
 from hocket.learn.digest import digest_of
 from hocket.task.setup import Setup
-from hocket_aggregator.journal.entries import Settled
+from hocket_aggregator.journal.entries import Closed, Settled
 from hocket_aggregator.journal.reader import cut_torn_tail, read_entries, segments
 from hocket_aggregator.metadata.store import Batch, Store
-from hocket_aggregator.recovery.history import (
-    History,
-    Lived,
-    OpenBody,
-    core_from,
-    snapshot_of,
-)
+from hocket_aggregator.recovery.bodies import OpenBody
+from hocket_aggregator.recovery.history import History, Lived, core_from, snapshot_of
 from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots
 
 log = structlog.get_logger()
@@ -48,6 +43,8 @@ class Recovered:
     def is_covered(self, *, journalled: bool) -> bool:
         """Whether the snapshot holds all, and says the truth of whether a journal follows it."""
         if self.snapshot is None or self.updates:
+            return False
+        if self.core.newest.version != self.snapshot.newest.version:  # a round was closed
             return False
         return self.snapshot.journalled == journalled
 
@@ -73,7 +70,7 @@ async def recover(
         return Recovered(core_from(setup, _beginning(setup), Ledger(), shelf, bases_in_memory))
     if not snapshot.journalled:
         await _go_back(store, snapshot)  # before the answers that are gone are read
-    dense_bytes = setup.terms.manifest.dense_bytes
+    dense_bytes = setup.terms.down_bytes
     ledger = await store.ledger(min(snapshot.bases, default=snapshot.newest.version))
     lost = Batch()
     if await store.newest_version() < snapshot.newest.version:  # a database that was lost
@@ -91,7 +88,7 @@ async def recover(
     )
     recovered = Recovered(history.core, snapshot, records=lost)
     await asyncio.to_thread(_live, history, recovered, dense_bytes)
-    recovered.bodies = list(history.bodies.values())
+    recovered.bodies = list(history.bodies)
     log.info(
         "state_recovered",
         snapshot=snapshot.newest.version,
@@ -113,7 +110,7 @@ def _beginning(setup: Setup) -> Snapshot:
 
 def _live(history: History, recovered: Recovered, dense_bytes: int) -> None:
     for lived in history.live():
-        recovered.updates += 1
+        recovered.updates += isinstance(lived.entry, Settled)
         _record(lived, recovered.records, dense_bytes)
 
 
@@ -121,32 +118,37 @@ def _index(journal: Path, dense_bytes: int) -> Batch:
     """Records of all that the journal tells, as far back as it reaches."""
     records, pending = Batch(), list[str]()
     for found in read_entries(journal, min(segments(journal), default=1)):
-        if not isinstance(found.entry, Settled):
-            continue
-        outcome = found.entry.outcome
-        if not isinstance(outcome, Dropped):
-            pending.append(found.entry.header.update_id)
-        if isinstance(outcome, Applied):
-            lived = Lived(found.entry, outcome.version, tuple(pending))
-            pending.clear()
+        match found.entry:
+            case Settled(header, outcome) as entry:
+                if not isinstance(outcome, Dropped):
+                    pending.append(header.update_id)
+                made = outcome.version if isinstance(outcome, Applied) else None
+            case Closed(version) as entry:
+                made = version
+            case _:
+                continue
+        if made is None:
+            lived = Lived(entry)
         else:
-            lived = Lived(found.entry)
+            lived = Lived(entry, made, tuple(pending))
+            pending.clear()
         _record(lived, records, dense_bytes)
     return records
 
 
 def _record(lived: Lived, records: Batch, dense_bytes: int) -> None:
-    entry = lived.settled
-    records.updates.append(
-        UpdateRecord(
-            entry.header,
-            entry.outcome,
-            entry.wire_bytes,
-            dense_bytes,
-            entry.codec,
-            entry.unix_s,
+    entry = lived.entry
+    if isinstance(entry, Settled):
+        records.updates.append(
+            UpdateRecord(
+                entry.header,
+                entry.outcome,
+                entry.wire_bytes,
+                dense_bytes,
+                entry.codec,
+                entry.unix_s,
+            )
         )
-    )
     if lived.version is not None:
         parent = Version(lived.version - FIRST_VERSION)
         records.versions.append(

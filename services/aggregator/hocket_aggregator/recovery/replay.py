@@ -16,6 +16,7 @@ from hocket.learn.digest import digest_of
 from hocket.learn.flat import views
 from hocket.task.setup import Setup
 from hocket_aggregator.aggregator import JOURNAL
+from hocket_aggregator.journal.entries import Settled
 from hocket_aggregator.journal.reader import segments
 from hocket_aggregator.recovery.history import History
 from hocket_aggregator.snapshots.blobs import open_blobs
@@ -80,7 +81,7 @@ def _live_until(history: History, version: int) -> int:
     if history.core.newest.version == version:
         return updates
     for lived in history.live():
-        updates += 1
+        updates += isinstance(lived.entry, Settled)
         if lived.version is not None and lived.version == version:
             break
     return updates

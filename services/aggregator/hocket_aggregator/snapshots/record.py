@@ -13,8 +13,8 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from typing_extensions import Buffer
 
 from hocket.core.manifest import Manifest
+from hocket.core.plain import compact_json, object_of
 from hocket.errors import CorruptState, StartupError
-from hocket_aggregator.plain import compact_json, object_of
 
 SNAPSHOTS = "snapshots"
 FORMAT = 1

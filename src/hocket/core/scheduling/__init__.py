@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from hocket.core.scheduling.estimate import Estimates, Work, expected_s
+from hocket.core.scheduling.oort import Oort
 from hocket.core.scheduling.pace import Concurrent, Pace, Periodic, Progress, Rounds
-from hocket.core.scheduling.selection import ByCapability, Candidate, Pool, Selection, Uniform
+from hocket.core.scheduling.selection import (
+    ByCapability,
+    Candidate,
+    Pool,
+    Seen,
+    Selection,
+    Uniform,
+)
+from hocket.core.scheduling.tifl import Tifl
 
 AnyPace = Periodic | Concurrent | Rounds
-AnySelection = Uniform | ByCapability
+AnySelection = Uniform | ByCapability | Oort | Tifl
 
 __all__ = [
     "AnyPace",
@@ -16,12 +25,15 @@ __all__ = [
     "Candidate",
     "Concurrent",
     "Estimates",
+    "Oort",
     "Pace",
     "Periodic",
     "Pool",
     "Progress",
     "Rounds",
+    "Seen",
     "Selection",
+    "Tifl",
     "Uniform",
     "Work",
     "expected_s",

@@ -7,7 +7,7 @@ Cached Update Calibration. ICLR 2024.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from hocket.learn.pool import POOL
 from hocket.learn.sparse import accumulate, dense
 from hocket.learn.strategies import buffers
 from hocket.learn.strategies.buffers import Buffer
+from hocket.learn.strategies.next_version import closed, moved
 from hocket.learn.strategies.recalled import names, tensor
 
 _CACHED, _PENDING = "cached/", "pending/"
@@ -67,6 +68,7 @@ class Ca2fl:
     devices: int = 100  # n, the size of the fleet; if more have pushed, n is their number
     server_lr: float = 1.0
     kind: Literal["ca2fl"] = "ca2fl"
+    waits_for: ClassVar[str] = "goal"
 
     def __post_init__(self) -> None:
         at_least_one(self.kind, "goal", self.goal)
@@ -101,16 +103,22 @@ class Ca2fl:
         if buffer.fill < self.goal:
             outcome = Buffered(version, weight, tau, buffer.fill, self.goal)
             return Step(now, memory, outcome)
-        moved = buffer.total.div_(self.goal).add_(self.mean(memory))
-        moved.mul_(self.server_lr).add_(now.model)
-        after = Global(POOL.take(len(moved)).copy_(moved), version)
-        memory.renew()
-        buffers.clear(buffer)
-        return Step(after, memory, Applied(version, weight, tau))
+        return Step(self._after(now, memory), memory, Applied(version, weight, tau))
+
+    def close(self, now: Global[Tensor], memory: Cache) -> Step[Tensor, Cache] | None:
+        """The version of those that have come, as with a goal of so many: K is their number."""
+        return closed(self._after(now, memory), memory) if memory.buffer.fill else None
 
     def mean(self, memory: Cache) -> Tensor:
         """h, the mean of what is cached over all devices (n, float64)."""
         return memory.total / max(self.devices, memory.known())
+
+    def _after(self, now: Global[Tensor], memory: Cache) -> Global[Tensor]:
+        calibrated = memory.buffer.total.div_(memory.buffer.fill).add_(self.mean(memory))
+        after = moved(now, calibrated.mul_(self.server_lr))
+        memory.renew()
+        buffers.clear(memory.buffer)
+        return after
 
     def keep(self, memory: Cache) -> Memory[Tensor]:
         """The sums, copied, and the deltas as they are."""

@@ -7,7 +7,7 @@ arXiv:2407.18365. Algorithm 1 with the delay-adaptive learning rate.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from hocket.learn.sparse import accumulate
 from hocket.learn.strategies import buffers
 from hocket.learn.strategies.below_one import below_one
 from hocket.learn.strategies.buffers import Buffer
+from hocket.learn.strategies.next_version import closed
 from hocket.learn.strategies.recalled import tensor, whole_number
 
 _MOMENTS = ("mean", "square", "largest")
@@ -58,6 +59,7 @@ class Fadas:
     eps: float = 1e-8
     tau_limit: int = 10
     kind: Literal["fadas"] = "fadas"
+    waits_for: ClassVar[str] = "goal"
 
     def __post_init__(self) -> None:
         at_least_one(self.kind, "goal", self.goal)
@@ -94,24 +96,28 @@ class Fadas:
         if buffer.fill < self.goal:
             outcome = Buffered(version, weight, tau, buffer.fill, self.goal)
             return Step(now, memory, outcome)
-        after = Global(self._moved(now.model, memory), version)
-        memory.tau = 0
-        buffers.clear(buffer)
-        return Step(after, memory, Applied(version, weight, tau))
+        return Step(self._after(now, memory), memory, Applied(version, weight, tau))
+
+    def close(self, now: Global[Tensor], memory: Moments) -> Step[Tensor, Moments] | None:
+        """The version of those that have come, as with a goal of so many: D is their mean."""
+        return closed(self._after(now, memory), memory) if memory.buffer.fill else None
 
     def learning_rate(self, tau: int) -> float:
         """Lr of a buffer whose stalest update has this tau."""
         return self.server_lr if tau <= self.tau_limit else min(self.server_lr, 1 / tau)
 
-    def _moved(self, model: Tensor, memory: Moments) -> Tensor:
-        """The new model; the moments learn from the buffer in place."""
-        gradient = memory.buffer.total.div_(self.goal).to(torch.float32)
+    def _after(self, now: Global[Tensor], memory: Moments) -> Global[Tensor]:
+        """The next version; the moments learn from the buffer in place, which is empty then."""
+        gradient = memory.buffer.total.div_(memory.buffer.fill).to(torch.float32)
         memory.mean.mul_(self.beta1).add_(gradient, alpha=1 - self.beta1)
         memory.square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
         torch.maximum(memory.largest, memory.square, out=memory.largest)
-        after = torch.sqrt(memory.largest, out=POOL.take(len(model))).add_(self.eps)
+        after = torch.sqrt(memory.largest, out=POOL.take(len(now.model))).add_(self.eps)
         torch.div(memory.mean, after, out=after)
-        return after.mul_(self.learning_rate(memory.tau)).add_(model)
+        after.mul_(self.learning_rate(memory.tau)).add_(now.model)
+        memory.tau = 0
+        buffers.clear(memory.buffer)
+        return Global(after, Version(now.version + 1))
 
     def keep(self, memory: Moments) -> Memory[Tensor]:
         """The buffer and the moments, copied."""

@@ -9,15 +9,13 @@ ICLR 2021. arXiv:2010.01264
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from hocket.core.ids import Version
 from hocket.core.ranges import at_least_one
 from hocket.core.strategy import Global, Memory, Step
-from hocket.core.update import Applied, Buffered, Update
-from hocket.learn.pool import POOL
+from hocket.core.update import Update
 from hocket.learn.strategies import rounds
 from hocket.learn.strategies.rounds import Round
 
@@ -28,6 +26,7 @@ class FedAvg:
 
     cohort: int = 10  # K: devices per round
     kind: Literal["fedavg"] = "fedavg"
+    waits_for: ClassVar[str] = "cohort"
 
     def __post_init__(self) -> None:
         at_least_one(self.kind, "cohort", self.cohort)
@@ -49,19 +48,11 @@ class FedAvg:
         second one from the same device. A buffered update's weight is its share so far.
         Raises InvalidUpdate when `num_examples` is below 1.
         """
-        refused = rounds.refusal(now, memory, update)
-        if refused is not None:
-            return Step(now, memory, refused)
-        examples = rounds.examples_of(update)
-        rounds.add(memory, update, examples)
-        weight = examples / memory.examples
-        version = Version(now.version + 1)
-        fill = len(memory.devices)
-        if fill < self.cohort:
-            return Step(now, memory, Buffered(version, weight, 0, fill, self.cohort))
-        moved = rounds.mean(memory).add_(now.model)
-        after = Global(POOL.take(len(moved)).copy_(moved), version)
-        return Step(after, self.init(now.model), Applied(version, weight, 0))
+        return rounds.fold(now, memory, update, self.cohort)
+
+    def close(self, now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
+        """The average of those that have come, as with a cohort of so many."""
+        return rounds.close(now, memory)
 
     def keep(self, memory: Round) -> Memory[Tensor]:
         """The sums, copied, and who is in them; a round in which nothing has come has no sums."""

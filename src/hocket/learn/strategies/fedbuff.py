@@ -7,7 +7,7 @@ Asynchronous Aggregation. AISTATS 2022. arXiv:2106.06639
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -15,10 +15,10 @@ from hocket.core.ids import Version
 from hocket.core.ranges import at_least_one, positive
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Update
-from hocket.learn.pool import POOL
 from hocket.learn.sparse import accumulate
 from hocket.learn.strategies import buffers
 from hocket.learn.strategies.buffers import Buffer
+from hocket.learn.strategies.next_version import closed, moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class FedBuff:
     goal: int = 10  # K: updates per version
     server_lr: float = 1.0  # of the mean; K times smaller where others take the sum
     kind: Literal["fedbuff"] = "fedbuff"
+    waits_for: ClassVar[str] = "goal"
 
     def __post_init__(self) -> None:
         at_least_one(self.kind, "goal", self.goal)
@@ -57,10 +58,16 @@ class FedBuff:
         if memory.fill < self.goal:
             outcome = Buffered(version, weight, tau, memory.fill, self.goal)
             return Step(now, memory, outcome)
-        moved = memory.total.mul_(self.server_lr / self.goal).add_(now.model)
-        after = Global(POOL.take(len(moved)).copy_(moved), version)
+        return Step(self._after(now, memory), memory, Applied(version, weight, tau))
+
+    def close(self, now: Global[Tensor], memory: Buffer) -> Step[Tensor, Buffer] | None:
+        """The version of those that have come, as with a goal of so many: K is their number."""
+        return closed(self._after(now, memory), memory) if memory.fill else None
+
+    def _after(self, now: Global[Tensor], memory: Buffer) -> Global[Tensor]:
+        after = moved(now, memory.total.mul_(self.server_lr / memory.fill))
         buffers.clear(memory)
-        return Step(after, memory, Applied(version, weight, tau))
+        return after
 
     def keep(self, memory: Buffer) -> Memory[Tensor]:
         """The sum, copied, and how many updates are in it; an empty buffer has no sum."""

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from hocket.core.ids import Version
 from hocket.core.ranges import at_least_one, not_negative
 from hocket.core.strategy import Global, Memory, Step
+from hocket.core.terms import LocalTerms
 from hocket.core.update import Applied, Buffered, Update, UpdateHeader
 from hocket.errors import InvalidUpdate, TaskError
-from hocket.learn.pool import POOL
 from hocket.learn.strategies import rounds
 from hocket.learn.strategies.below_one import below_one
 from hocket.learn.strategies.holders import Holders, recalled_part
+from hocket.learn.strategies.next_version import closed, moved
+from hocket.learn.strategies.proximal import Proximal, proximal_terms
 from hocket.learn.strategies.recalled import number
 from hocket.learn.strategies.rounds import Round
 
@@ -46,8 +48,10 @@ class FedNova:
 
     cohort: int = 10  # K: devices per round
     momentum: float = 0.0  # rho of the local steps: that of [training]
-    mu: float = 0.0  # of the local steps' proximal term
+    mu: float = 0.0  # of the proximal term that the devices add to their loss
     kind: Literal["fednova"] = "fednova"
+    half: ClassVar[type[Proximal]] = Proximal
+    waits_for: ClassVar[str] = "cohort"
 
     def __post_init__(self) -> None:
         at_least_one(self.kind, "cohort", self.cohort)
@@ -58,6 +62,11 @@ class FedNova:
                 f"fednova.momentum is {self.momentum} and fednova.mu is {self.mu}; the norm is "
                 "known for one of them at a time: set the other to 0"
             )
+
+    @property
+    def local(self) -> LocalTerms:
+        """The proximal term, if there is one."""
+        return proximal_terms(self.mu)
 
     def init(self, model: Tensor) -> Work:
         """A round in which nothing has come yet."""
@@ -86,10 +95,13 @@ class FedNova:
         fill = len(memory.round.devices)
         if fill < self.cohort:
             return Step(now, memory, Buffered(version, weight, 0, fill, self.cohort))
-        moved = rounds.mean(memory.round)
-        moved.mul_(memory.norms.per_entry() / memory.round.holders.per_entry()).add_(now.model)
-        after = Global(POOL.take(len(moved)).copy_(moved), version)
-        return Step(after, self.init(now.model), Applied(version, weight, 0))
+        return Step(_after(now, memory), self.init(now.model), Applied(version, weight, 0))
+
+    def close(self, now: Global[Tensor], memory: Work) -> Step[Tensor, Work] | None:
+        """The version of those that have come, as with a cohort of so many."""
+        if not memory.round.devices:
+            return None
+        return closed(_after(now, memory), self.init(now.model))
 
     def norm(self, header: UpdateHeader) -> float:
         """|a_i| of a device's training, at least 1.
@@ -124,6 +136,11 @@ class FedNova:
         )
         full = number(self.kind, kept, "full_norms")
         return Work(round_, Holders(full, recalled_part(self.kind, kept, "norms", model)))
+
+
+def _after(now: Global[Tensor], memory: Work) -> Global[Tensor]:
+    work = memory.norms.per_entry() / memory.round.holders.per_entry()  # T
+    return moved(now, rounds.mean(memory.round).mul_(work))
 
 
 def _spent(rate: float, steps: int) -> float:

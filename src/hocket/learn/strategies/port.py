@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,12 +19,12 @@ from hocket.core.ranges import at_least_one, not_negative, positive
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Update
 from hocket.learn.inner import inner
-from hocket.learn.pool import POOL
 from hocket.learn.sparse import accumulate, inner_of
 from hocket.learn.strategies import buffers
 from hocket.learn.strategies.buffers import Buffer
 from hocket.learn.strategies.holders import Holders, recalled_part
 from hocket.learn.strategies.mixing import square_of
+from hocket.learn.strategies.next_version import closed, moved
 from hocket.learn.strategies.recalled import foreign, number, tensor, truth
 from hocket.learn.strategies.rounds import examples_of
 
@@ -60,6 +60,7 @@ class Port:
     alpha: float = 3.0  # how much freshness weighs
     beta: float = 1.0  # how much agreement weighs
     kind: Literal["port"] = "port"
+    waits_for: ClassVar[str] = "minimum"
 
     def __post_init__(self) -> None:
         at_least_one(self.kind, "minimum", self.minimum)
@@ -96,12 +97,11 @@ class Port:
         if buffer.fill < self.minimum:
             outcome = Buffered(version, weight, tau, buffer.fill, self.minimum)
             return Step(now, memory, outcome)
-        moved = buffer.total.div_(memory.weights.per_entry()).add_(now.model)
-        after = Global(POOL.take(len(moved)).copy_(moved), version)
-        memory.direction = torch.sub(after.model, now.model)
-        memory.weights = Holders(0.0)
-        buffers.clear(buffer)
-        return Step(after, memory, Applied(version, weight, tau))
+        return Step(_after(now, memory), memory, Applied(version, weight, tau))
+
+    def close(self, now: Global[Tensor], memory: Arrivals) -> Step[Tensor, Arrivals] | None:
+        """The version of those that have come, as with a minimum of so many."""
+        return closed(_after(now, memory), memory) if memory.buffer.fill else None
 
     def factor(self, tau: int, cosine: float) -> float:
         """raw_i / n_i: in (0, alpha + beta], falling with tau."""
@@ -126,6 +126,14 @@ class Port:
         weights = Holders(full, recalled_part(self.kind, kept, "weights", model))
         direction = tensor(self.kind, kept, "direction", tuple(model.shape), torch.float32)
         return Arrivals(buffer, weights, direction)
+
+
+def _after(now: Global[Tensor], memory: Arrivals) -> Global[Tensor]:
+    after = moved(now, memory.buffer.total.div_(memory.weights.per_entry()))
+    memory.direction = torch.sub(after.model, now.model)
+    memory.weights = Holders(0.0)
+    buffers.clear(memory.buffer)
+    return after
 
 
 def _cosine(update: Update[Tensor], direction: Tensor) -> float:

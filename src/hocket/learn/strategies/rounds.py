@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hocket.core.ids import DeviceId
-from hocket.core.strategy import Global, Memory
-from hocket.core.update import Dropped, DropReason, Update
+from hocket.core.ids import DeviceId, Version
+from hocket.core.strategy import Global, Memory, Step
+from hocket.core.update import Applied, Buffered, Dropped, DropReason, Update
 from hocket.errors import InvalidUpdate
 from hocket.learn.sparse import accumulate
 from hocket.learn.strategies.holders import Holders, recalled_part
+from hocket.learn.strategies.next_version import closed, moved
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor, whole_number
 
 _MOST_EXAMPLES = 1 << 63
@@ -76,6 +77,33 @@ def add(memory: Round, update: Update[Tensor], weight: float) -> None:
 def mean(memory: Round) -> Tensor:
     """The sum over the examples of each entry's holders (n, float64); no holder, no change."""
     return memory.total / memory.holders.per_entry()
+
+
+def fold(
+    now: Global[Tensor], memory: Round, update: Update[Tensor], cohort: int
+) -> Step[Tensor, Round]:
+    """The whole step of a plain average: take the update in (in place); the cohort-th closes.
+
+    Dropped as `refusal` says. A buffered update's weight is its share so far. Raises InvalidUpdate
+    when `num_examples` is below 1.
+    """
+    refused = refusal(now, memory, update)
+    if refused is not None:
+        return Step(now, memory, refused)
+    examples = examples_of(update)
+    add(memory, update, examples)
+    weight, fill = examples / memory.examples, len(memory.devices)
+    version = Version(now.version + 1)
+    if fill < cohort:
+        return Step(now, memory, Buffered(version, weight, 0, fill, cohort))
+    return Step(moved(now, mean(memory)), begin(now.model), Applied(version, weight, 0))
+
+
+def close(now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
+    """The average of what has come, as if the cohort had been so large; None if nothing has."""
+    if not memory.devices:
+        return None
+    return closed(moved(now, mean(memory)), begin(now.model))
 
 
 def keep(memory: Round) -> Memory[Tensor]:

@@ -6,7 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from hocket_aggregator.plain import (
+from hypothesis import given
+from support.journals import APPLIED, PAYLOAD, header
+from support.words import outcomes, payload_headers, update_headers
+
+from hocket.core.payload import PayloadHeader
+from hocket.core.plain import (
     compact_json,
     header_of,
     header_values,
@@ -16,11 +21,6 @@ from hocket_aggregator.plain import (
     payload_of,
     payload_values,
 )
-from hypothesis import given
-from support.journals import APPLIED, PAYLOAD, header
-from support.words import outcomes, payload_headers, update_headers
-
-from hocket.core.payload import PayloadHeader
 from hocket.core.update import Outcome, UpdateHeader
 
 
@@ -31,6 +31,15 @@ def test_all_come_back_through_json(
     assert header_of(object_of(compact_json(header_values(header)).encode())) == header
     assert payload_of(object_of(compact_json(payload_values(payload)).encode())) == payload
     assert outcome_of(object_of(compact_json(outcome_values(outcome)).encode())) == outcome
+
+
+def test_a_header_of_an_older_hocket_says_nothing_of_squares() -> None:
+    stored: dict[str, Any] = json.loads(compact_json(header_values(header("u"))))
+    assert header_of(stored | {"train_loss_rms": 0.5}).train_loss_rms == 0.5
+    del stored["train_loss_rms"]
+    assert header_of(stored).train_loss_rms == 0.0
+    with pytest.raises(ValueError, match="train_loss_rms"):
+        header_of(stored | {"train_loss_rms": "much"})
 
 
 @pytest.mark.parametrize(

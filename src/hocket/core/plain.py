@@ -1,4 +1,4 @@
-"""Headers and outcomes as plain JSON values, for tables and journal, and back with every check.
+"""Headers and outcomes as plain JSON values, for what is stored, and back with every check.
 
 What comes back was stored by this very code, but a disk may have changed it: whatever is missing,
 of another type or out of range raises ValueError that names the field.
@@ -55,6 +55,7 @@ def header_values(header: UpdateHeader) -> dict[str, Any]:
         "num_steps": header.num_steps,
         "learning_rate": header.learning_rate,
         "train_loss": header.train_loss,
+        "train_loss_rms": header.train_loss_rms,
         "train_s": header.train_s,
         "spec": asdict(header.spec),
         "refresh": None if header.refresh is None else asdict(header.refresh),
@@ -72,6 +73,7 @@ def header_of(stored: Values) -> UpdateHeader:
         num_steps=count(stored, "num_steps"),
         learning_rate=real(stored, "learning_rate"),
         train_loss=real(stored, "train_loss"),
+        train_loss_rms=real({"train_loss_rms": 0.0, **stored}, "train_loss_rms"),  # 0: an older one
         train_s=real(stored, "train_s"),
         spec=_spec_of(values(_field(stored, "spec"), "spec")),
         refresh=_refresh_of(_field(stored, "refresh")),
