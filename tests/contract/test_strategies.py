@@ -18,11 +18,12 @@ from pydantic import TypeAdapter
 from support.strategies import Arrival, Server, bits, push, server, vector
 
 from hocket.core.ids import Version
-from hocket.core.strategy import Global, Memory
+from hocket.core.strategy import Exchanging, Global, Memory
 from hocket.core.update import Applied, Buffered, Dropped, DropReason
 from hocket.errors import CorruptState, InvalidUpdate, TaskError
 from hocket.learn.strategies import (
     AnyStrategy,
+    AsoFed,
     Ca2fl,
     Fadas,
     FedASMU,
@@ -30,7 +31,10 @@ from hocket.learn.strategies import (
     FedAvg,
     FedBuff,
     FedNova,
+    FedProx,
+    Moon,
     Port,
+    Scaffold,
 )
 
 RULES: list[Any] = [
@@ -46,12 +50,18 @@ RULES: list[Any] = [
     Fadas(goal=3, eps=1.0),  # so large that the length of a delta counts, as it does elsewhere
     FedNova(cohort=3),
     FedNova(cohort=3, momentum=0.5),
+    Scaffold(cohort=3, devices=4),
+    FedProx(cohort=3),
+    Moon(cohort=3),
+    AsoFed(devices=4),
 ]
 
-SYNCHRONOUS = ("fedavg", "fednova")  # they drop what did not start from the newest version
-WHOLE_ONLY = ("ca2fl", "fadas")  # they refuse updates of submodels
-UNDISCOUNTED = ("ca2fl", "fadas")  # an update weighs the same, however stale
-UNLIKE_FEDAVG = ("fedasync", "fedasmu", "fadas")  # mixing rules; and one whose step is Adam's
+SYNCHRONOUS = ("fedavg", "fednova", "scaffold", "fedprox", "moon")
+"""They drop what did not start from the newest version."""
+WHOLE_ONLY = ("ca2fl", "fadas", "scaffold", "asofed")  # they refuse updates of submodels
+UNDISCOUNTED = ("ca2fl", "fadas", "asofed")  # an update weighs the same, however stale
+ONE_BY_ONE = ("fedasync", "fedasmu", "asofed")  # each update makes a version
+UNLIKE_FEDAVG = (*ONE_BY_ONE, "fadas")  # the last one's step is Adam's
 
 
 def among(rules: list[Any]) -> pytest.MarkDecorator:
@@ -127,6 +137,23 @@ def test_a_version_is_one_server_step(rule: Any, arrivals: list[Arrival]) -> Non
         assert outcome.tau == min(each.lag, before.version - 1)
 
 
+@among([rule for rule in RULES if isinstance(rule, Exchanging)])
+@given(arrivals=history)
+@quick
+def test_what_is_exchanged_changes_with_a_version_and_never_in_place(
+    rule: Any, arrivals: list[Arrival]
+) -> None:
+    aggregator = server(rule, 1.0, -2.0, 0.5, 0.0)
+    told = {1: (rule.down(aggregator.memory), bits(rule.down(aggregator.memory)))}
+    for each in arrivals:
+        aggregator.take(each.at(aggregator.now))
+        down = rule.down(aggregator.memory)
+        assert down.shape == aggregator.now.model.shape
+        _, as_bits = told.setdefault(aggregator.now.version, (down, bits(down)))
+        assert bits(down) == as_bits
+    assert all(bits(known) == as_bits for known, as_bits in told.values())
+
+
 @every_rule
 def test_fresh_updates_lead_to_a_version(rule: Any) -> None:
     aggregator = server(rule, 1.0, 1.0)
@@ -172,7 +199,7 @@ def test_with_everything_fresh_and_everyone_taking_part_an_average_is_fedavg(
     rule: Any, pushed: list[tuple[float, ...]], sizes: tuple[int, ...]
 ) -> None:
     """Some versions of three devices each, all of equally many steps."""
-    if rule.kind in ("fedbuff", "ca2fl"):  # every update weighs the same there
+    if rule.kind in ("fedbuff", "ca2fl", "scaffold"):  # every update weighs the same there
         sizes = (7, 7, 7)
     if rule.kind == "ca2fl":
         rule = Ca2fl(goal=3, devices=3)
@@ -186,7 +213,7 @@ def test_with_everything_fresh_and_everyone_taking_part_an_average_is_fedavg(
     assert torch.allclose(one.now.model, other.now.model, rtol=1e-6, atol=1e-5)
 
 
-@among([rule for rule in RULES if rule.kind not in ("fedasync", "fedasmu")])
+@among([rule for rule in RULES if rule.kind not in ONE_BY_ONE])
 @given(last=st.permutations(range(3)))
 @quick
 def test_the_order_within_a_version_does_not_matter(rule: Any, last: list[int]) -> None:
@@ -428,6 +455,9 @@ def test_any_facts_give_memory_or_corrupt_state(rule: Any, data: st.DataObject) 
         (FedASMU(staleness_limit=3), DropReason.TOO_STALE),
         (FedAvg(cohort=2), DropReason.ROUND_OVER),
         (FedNova(cohort=2), DropReason.ROUND_OVER),
+        (Scaffold(cohort=2), DropReason.ROUND_OVER),
+        (FedProx(cohort=2), DropReason.ROUND_OVER),
+        (Moon(cohort=2), DropReason.ROUND_OVER),
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
@@ -457,6 +487,11 @@ def test_a_drop_leaves_no_trace(rule: Any, reason: DropReason) -> None:
         ({"kind": "ca2fl", "goal": 5, "devices": 20}, Ca2fl(goal=5, devices=20)),
         ({"kind": "fadas", "server_lr": 0.003}, Fadas(server_lr=0.003)),
         ({"kind": "fednova", "momentum": 0.9}, FedNova(momentum=0.9)),
+        ({"kind": "scaffold", "devices": 50}, Scaffold(devices=50)),
+        ({"kind": "fedasync", "rho": 0.005}, FedAsync(rho=0.005)),
+        ({"kind": "fedprox", "mu": 0.1}, FedProx(mu=0.1)),
+        ({"kind": "moon", "mu": 5, "temperature": 1}, Moon(mu=5.0, temperature=1.0)),
+        ({"kind": "asofed", "lambda_": 0.1}, AsoFed(lambda_=0.1)),
     ],
 )
 def test_a_task_file_names_the_rule(settings: dict[str, Any], rule: Any) -> None:
@@ -505,6 +540,19 @@ def test_a_task_file_names_the_rule(settings: dict[str, Any], rule: Any) -> None
         (lambda: FedNova(momentum=1.0), "fednova.momentum"),
         (lambda: FedNova(mu=-1.0), "fednova.mu"),
         (lambda: FedNova(momentum=0.5, mu=0.1), "set the other to 0"),
+        (lambda: FedAsync(rho=-0.1), "fedasync.rho"),
+        (lambda: FedProx(cohort=0), "fedprox.cohort"),
+        (lambda: FedProx(mu=-0.1), "fedprox.mu"),
+        (lambda: Moon(cohort=0), "moon.cohort"),
+        (lambda: Moon(mu=-1.0), "moon.mu"),
+        (lambda: Moon(temperature=0.0), "moon.temperature"),
+        (lambda: AsoFed(devices=0), "asofed.devices"),
+        (lambda: AsoFed(lambda_=-1.0), "asofed.lambda_"),
+        (lambda: AsoFed(beta=1.0), "asofed.beta"),
+        (lambda: Scaffold(cohort=0), "scaffold.cohort"),
+        (lambda: Scaffold(devices=0), "scaffold.devices"),
+        (lambda: Scaffold(server_lr=0.0), "scaffold.server_lr"),
+        (lambda: Scaffold(cohort=5, devices=4), "scaffold.devices is 4, but scaffold.cohort is 5"),
     ],
 )
 def test_a_wrong_value_is_named(make: Any, field: str) -> None:

@@ -156,6 +156,8 @@ Spoil = Callable[[Any], object]
         ("header.learning_rate", lambda m: setattr(m, "learning_rate", INF)),
         ("header.train_loss", lambda m: setattr(m, "train_loss", NAN)),
         ("header.train_s", lambda m: setattr(m, "train_s", -1.0)),
+        ("header.train_loss_rms", lambda m: setattr(m, "train_loss_rms", -1.0)),
+        ("header.train_loss_rms", lambda m: setattr(m, "train_loss_rms", INF)),
         ("spec.keep[0]", lambda m: m.spec.keep.__setitem__(0, 0.0)),
         ("spec.keep[0]", lambda m: m.spec.keep.__setitem__(0, NAN)),
         ("spec.keep", lambda m: m.spec.keep.extend([0.5] * 10_000)),

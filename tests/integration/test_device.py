@@ -40,6 +40,7 @@ async def test_a_device_joins_trains_and_pushes_a_sound_update(tmp_path: Path) -
     assert update.header.num_steps in {2 * batches, 2 * (batches - 1)}
     assert update.header.train_s > 0.0
     assert 0.0 < update.header.train_loss < 2.5  # ln 10 = 2.3 is what knowing nothing costs
+    assert update.header.train_loss < update.header.train_loss_rms < 5.0
     assert update.delta.isfinite().all()
     assert 0.0 < float(update.delta.norm()) < float(s.fake.vector.norm())
     assert [line.keep for line in device.capability.costs] == [1.0, 0.5, 0.25]

@@ -45,6 +45,7 @@ HEADER = UpdateHeader(
     num_steps=12,
     learning_rate=0.05,
     train_loss=0.7,
+    train_loss_rms=0.9,
     train_s=1.5,
     spec=HALF,
     refresh=RefreshReport(2, Version(6), -0.1),

@@ -91,8 +91,10 @@ class Running:
         return await self.push(header(name, base, **fields), payload)
 
     def payload(self, delta: Tensor, codec: Codec | None = None, *, pack: bool = False) -> Payload:
-        generator = torch.Generator().manual_seed(1)
-        return encode_payload(delta, self.manifest, codec or Raw(), generator, pack=pack)
+        """Of a delta; where a rule exchanges one more vector, half of it turned round is that."""
+        generator, terms = torch.Generator().manual_seed(1), self.setup.terms
+        sent = torch.cat((delta, delta * -0.5)) if terms.exchanges else delta
+        return encode_payload(sent, terms.travelling, codec or Raw(), generator, pack=pack)
 
 
 def fill(manifest: Manifest, value: float) -> Tensor:

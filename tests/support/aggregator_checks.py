@@ -66,6 +66,8 @@ class Checks:
         for effect in effects:
             if isinstance(effect, ev.Settled) and effect.first_time:
                 self.rested(effect.header.device_id)
+            elif isinstance(effect, ev.VersionMade) and isinstance(event, ev.Tick):
+                self.counts["rounds closed"] += 1
 
     def settled(self, turns: Iterable[Told]) -> None:
         """A batch is durable, and about to be told of."""

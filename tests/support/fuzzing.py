@@ -132,7 +132,10 @@ def _disturb(owner: Message, field: FieldDescriptor, value: int) -> None:
     if value % 4 == 0:
         owner.ClearField(field.name)
     elif field.message_type is not None and field.message_type.GetOptions().map_entry:
-        held[HOSTILE[FieldDescriptor.CPPTYPE_STRING][value % 7]] = "x" * value * 3
+        kind = field.message_type.fields_by_name["value"].cpp_type
+        text = kind == FieldDescriptor.CPPTYPE_STRING
+        hostile = ["x" * value * 3] if text else HOSTILE[kind]
+        held[HOSTILE[FieldDescriptor.CPPTYPE_STRING][value % 7]] = hostile[value % len(hostile)]
     elif field.is_repeated and field.message_type is not None:
         held.extend([held[0]] * (value * 8) if held else [field.message_type._concrete_class()])
     elif field.message_type is not None:

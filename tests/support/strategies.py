@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import torch
@@ -14,16 +14,13 @@ from hocket.core.strategy import Global
 from hocket.core.update import Outcome, Update, UpdateHeader
 from hocket.learn.strategies import AnyStrategy, FedASMU
 
-WAITS = ("cohort", "goal", "minimum")
-"""What rules call the number of updates that they wait for."""
-
 
 def every_strategy(waits_for: int, sketch_size: int = 64) -> list[AnyStrategy]:
     """One of each kind, and FedASMU with its bounded memory."""
     rules: list[AnyStrategy] = [FedASMU(memory="sketch", sketch_size=sketch_size)]
     for kind in get_args(AnyStrategy):
-        known = {field.name for field in fields(kind)}
-        rules.append(kind(**{name: waits_for for name in WAITS if name in known}))
+        needs = {kind.waits_for: waits_for} if hasattr(kind, "waits_for") else {}
+        rules.append(kind(**needs))
     return rules
 
 
@@ -49,7 +46,9 @@ def push(
     steps: int = 1,
     learning_rate: float = 1.0,
     held: Tensor | None = None,
+    extra: Tensor | None = None,
 ) -> Update[Tensor]:
+    """With the vector of a rule that exchanges one: other rules do not look at it."""
     header = UpdateHeader(
         UpdateId(f"{device}-{base}"),
         DeviceId(device),
@@ -59,7 +58,7 @@ def push(
         steps,
         learning_rate,
     )
-    return Update(header, delta, held)
+    return Update(header, delta, held, extra=delta * -0.5 if extra is None else extra)
 
 
 @dataclass

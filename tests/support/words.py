@@ -26,6 +26,7 @@ from hocket.core.submodel import FULL, ChannelRule, SubmodelSpec
 from hocket.core.terms import (
     EncodingTerms,
     Finished,
+    LocalTerms,
     RefreshTerms,
     TaskTerms,
     TrainingTerms,
@@ -137,6 +138,7 @@ update_headers = st.builds(
     not_negative,
     specs,
     st.none() | reports,
+    not_negative,
 )
 outcomes: st.SearchStrategy[Outcome] = (
     st.builds(Applied, first_versions, reals, counts)
@@ -196,7 +198,16 @@ task_terms = st.builds(
     TaskTerms,
     words,
     manifests,
-    st.builds(TrainingTerms, small, small, positive, not_negative, not_negative, not_negative),
+    st.builds(
+        TrainingTerms,
+        *(small, small, positive, not_negative, not_negative, not_negative),
+        st.booleans(),
+        st.builds(
+            LocalTerms,
+            names,
+            st.dictionaries(names, reals, max_size=4).map(lambda d: tuple(sorted(d.items()))),
+        ),
+    ),
     st.builds(EncodingTerms, members(CodecId), positive_shares, st.booleans()),
     st.builds(
         RefreshTerms,
@@ -211,4 +222,5 @@ task_terms = st.builds(
     from_one,
     st.integers(1, 1024 * 1024),
     counts,
+    st.booleans(),
 )

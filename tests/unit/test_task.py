@@ -9,9 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.strategies import every_strategy
 
-from hocket.core.scheduling import ByCapability, Concurrent, Periodic, Rounds, Uniform
+from hocket.core.scheduling import (
+    AnySelection,
+    ByCapability,
+    Concurrent,
+    Oort,
+    Periodic,
+    Rounds,
+    Tifl,
+    Uniform,
+)
 from hocket.core.stop import Stop
+from hocket.core.strategy import Waiting
 from hocket.errors import DataError, ModelError, TaskError
 from hocket.learn.codecs import Raw, TopK
 from hocket.learn.data import Dirichlet, Iid, Normalisation, Npz, Parquet
@@ -107,6 +118,19 @@ def test_every_table_reaches_its_object(tmp_path: Path) -> None:
     assert len(task.train_examples(1, 4)) == 25
 
 
+@pytest.mark.parametrize(
+    ("table", "selection"),
+    [
+        ("kind = 'oort'\nexplore = 1\nround_size = 5", Oort(explore=1.0, round_size=5)),
+        ("kind = 'tifl'\ncredits = 8", Tifl(credits=8)),
+    ],
+)
+def test_selections_with_a_memory_are_read(
+    tmp_path: Path, table: str, selection: AnySelection
+) -> None:
+    assert read(tmp_path, f"{SHORT}\n[selection]\n{table}").selection == selection
+
+
 def test_nothing_is_refreshed_within_a_single_epoch(tmp_path: Path) -> None:
     assert read(tmp_path, SHORT).refresh_terms.enabled
     assert not read(tmp_path, SHORT + "[training]\nlocal_epochs = 1").refresh_terms.enabled
@@ -137,9 +161,9 @@ def test_dropout_can_be_turned_off(tmp_path: Path) -> None:
         ("[evaluation]\nevery = 1", "known here: every_versions, limit"),
         (
             "[strategy]\nkind = 'fedbuf'",
-            "strategy.kind is 'fedbuf'; choose one of ca2fl, fadas, fedasmu, ",
+            "strategy.kind is 'fedbuf'; choose one of asofed, ca2fl, fadas, ",
         ),
-        ("[strategy]\ngoal = 3", "strategy.kind is missing; set it to one of ca2fl, fadas, "),
+        ("[strategy]\ngoal = 3", "strategy.kind is missing; set it to one of asofed, ca2fl, "),
         (
             "[training]\nbatch_size = '3'",
             "training.batch_size is '3'; it should be a valid integer",
@@ -162,6 +186,13 @@ def test_dropout_can_be_turned_off(tmp_path: Path) -> None:
         ("[strategy]\nkind = 'ca2fl'\ndevices = 0", "ca2fl.devices is 0"),
         ("[strategy]\nkind = 'fedasmu'\nrule = 'x'", "it should be 'gated' or 'approximate'"),
         ("[pace]\nkind = 'rounds'\ncohort = 0", "pace.cohort is 0"),
+        ("[pace]\nkind = 'rounds'\nover_selection = 0.5", "pace.over_selection is 0.5"),
+        ("[pace]\nkind = 'rounds'\nreplace_lost = false", "set pace.deadline_s"),
+        (
+            "[selection]\nkind = 'oort'\nclip_percentile = 101",
+            "selection.clip_percentile is 101.0; it must be between 0 and 100",
+        ),
+        ("[selection]\nkind = 'tifl'\ntiers = 0", "selection.tiers is 0"),
         ("[partition]\nkind = 'dirichlet'\nalpha = 0", "partition.alpha is 0"),
         ("[stop]\naccuracy = 97", "stop.accuracy is 97"),
         ("[limits]\nstaleness = -1", "limits.staleness is -1"),
@@ -329,17 +360,33 @@ def test_the_examples_of_mnist_and_cifar10_name_files_in_the_data_folder() -> No
         task.build_model()
 
 
-@pytest.mark.parametrize(
+waiting = pytest.mark.parametrize(
     "strategy",
     [
-        "kind = 'fedavg'\ncohort = 4",
-        "kind = 'fednova'\ncohort = 4",
-        "kind = 'fedbuff'\ngoal = 4",
-        "kind = 'ca2fl'\ngoal = 4",
-        "kind = 'fadas'\ngoal = 4",
-        "kind = 'port'\nminimum = 4",
+        f"kind = '{rule.kind}'\n{rule.waits_for} = 4"
+        for rule in every_strategy(4)
+        if isinstance(rule, Waiting)
     ],
 )
+
+
+@waiting
+def test_a_round_as_large_as_what_the_strategy_waits_for_is_taken(
+    tmp_path: Path, strategy: str
+) -> None:
+    pace = "[pace]\nkind = 'rounds'\ncohort = 4\nover_selection = 1.25\ndeadline_s = 60"
+    task = read(tmp_path, f"[strategy]\n{strategy}\n{pace}\n{SHORT}")
+    assert task.pace == Rounds(4, over_selection=1.25, deadline_s=60.0)
+
+
+@pytest.mark.parametrize("kind", ["fedasmu", "fedasync"])
+def test_a_deadline_for_a_strategy_without_rounds_is_refused(tmp_path: Path, kind: str) -> None:
+    text = f"[strategy]\nkind = '{kind}'\n[pace]\nkind = 'rounds'\ndeadline_s = 60\n"
+    with pytest.raises(TaskError, match=rf"pace\.deadline_s is 60.*strategy\.kind is '{kind}'"):
+        read(tmp_path, text + SHORT)
+
+
+@waiting
 def test_a_round_that_could_never_be_complete_is_refused(tmp_path: Path, strategy: str) -> None:
     text = f"[strategy]\n{strategy}\n[pace]\nkind = 'rounds'\ncohort = 3\n"
     with pytest.raises(TaskError, match=r"pace\.cohort is 3.*is 4"):

@@ -12,6 +12,7 @@ from hocket_device.outbox import Parcel
 
 if TYPE_CHECKING:
     from hocket.learn.local_learner import EpochResult
+    from hocket.learn.local_memory import Kept
     from hocket.learn.training import MergeReport
 
 
@@ -74,4 +75,26 @@ class Learner(Protocol):
 
         Then `put_back` is about that update. Raises DataError for a damaged file.
         """
+        ...
+
+    def settled(self, seconds: float) -> None:
+        """The outcome of the last update came so long after the pull of its base began."""
+        ...
+
+    @property
+    def kept(self) -> Kept:
+        """What the task's local rule keeps: another object whenever it has changed."""
+        ...
+
+    @property
+    def kept_before(self) -> Kept:
+        """What `kept` comes back to when the update on its way is not used."""
+        ...
+
+    def save_kept(self, kept: Kept, file: Path) -> None:
+        """Keep one of these in a file; raises OSError."""
+        ...
+
+    def restore_kept(self, kept: Path | None, before: Path | None) -> None:
+        """Take both back; raises DataError for a damaged file."""
         ...

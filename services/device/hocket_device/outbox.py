@@ -83,6 +83,7 @@ def _header(kept: Mapping[str, Any]) -> UpdateHeader:
         num_steps=int(kept["num_steps"]),
         learning_rate=float(kept["learning_rate"]),
         train_loss=float(kept["train_loss"]),
+        train_loss_rms=float(kept.get("train_loss_rms", 0.0)),  # updates of an older Hocket: 0
         train_s=float(kept["train_s"]),
         spec=SubmodelSpec(
             tuple(map(float, spec["keep"])), ChannelRule(spec["rule"]), int(spec["seed"])

@@ -49,6 +49,7 @@ class Performer:
     thread: Executor  # of one worker: torch is used nowhere else
     _epochs: list[EpochResult] = field(default_factory=list)
     _fresh: PulledModel | None = None
+    _pull_began: float | None = None  # of the training in flight; None: in an earlier life
 
     async def perform(self, effect: ev.Effect) -> ev.Event | None:
         """Carry an effect out; the event that it comes to, if any.
@@ -87,7 +88,8 @@ class Performer:
         return None
 
     async def _pull(self) -> ev.Event:
-        limit_bytes = self.terms.manifest.dense_bytes
+        self._pull_began = self.courier.clock.now()
+        limit_bytes = self.terms.down_bytes
         pulled = await self.courier.pull(limit_bytes, self.learner.spec)
         training = self.participant.trainings
         await self.in_thread(lambda: self.learner.start(pulled.payload, training))
@@ -169,6 +171,10 @@ class Performer:
             log.warning("update_refused", problem=error.message, reason=error.reason)
             return ev.PushRefused(error)
         reach(Failpoint.OUTCOME_KNOWN)
+        began, self._pull_began = self._pull_began, None
+        if began is not None:
+            took_s = self.courier.clock.now() - began
+            await self.in_thread(lambda: self.learner.settled(took_s))
         self._settled(outcome, parcel)
         return ev.PushSettled(outcome)
 
@@ -177,6 +183,7 @@ class Performer:
             num_examples=self.learner.num_examples,
             num_steps=sum(epoch.steps for epoch in self._epochs),
             train_loss=self._epochs[-1].mean_loss,
+            train_loss_rms=self._epochs[-1].loss_rms,
         )
         caller, update_id = self.courier.lease.caller, UpdateId(uuid.uuid4().hex)
         return header_of(push, caller, update_id, training, self.terms, self.learner.spec)

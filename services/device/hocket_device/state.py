@@ -17,6 +17,7 @@ from hocket.hosting.files import replace_file
 
 FILE = "device.json"
 FORMAT = 1
+FILES = ("number", "residual", "outbox", "local", "local_before")
 
 
 @dataclass(slots=True)
@@ -41,6 +42,8 @@ class State:
     number: int = 0  # of the last commit; it names the files that came with it
     residual: int = 0  # number of the file with what error feedback holds; 0: it holds nothing
     outbox: int = 0  # number of the file with the update that has no outcome yet; 0: none
+    local: int = 0  # number of the file with what the task's local rule keeps; 0: nothing
+    local_before: int = 0  # with what it comes back to if the update in the outbox is not used
 
 
 def load_state(folder: Path) -> State:
@@ -75,7 +78,7 @@ def save_state(state: State, folder: Path) -> None:
 def _read(kept: Any) -> State:
     if not isinstance(kept, dict) or kept.pop("format") != FORMAT:
         raise ValueError("another version of Hocket wrote it")
-    files = {name: int(kept.get(name, 0)) for name in ("number", "residual", "outbox")}
+    files = {name: int(kept.get(name, 0)) for name in FILES}
     state = State(**kept | files | {"tally": Tally(**kept["tally"])})
     kinds = {"device_id": str, "task": str, "participant": dict | None}
     if not all(isinstance(kept.get(name), kind) for name, kind in kinds.items()):

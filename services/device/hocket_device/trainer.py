@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from hocket.core.capability import CostLine
 from hocket.core.terms import TaskTerms
+from hocket.errors import DataError, ShapeMismatch
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.data import Examples
 from hocket.learn.flat import flatten
 from hocket.learn.local_learner import LocalLearner
+from hocket.learn.local_memory import NOTHING, Kept, LocalMemory
 from hocket.learn.submodels.plan import plan_of
 from hocket.learn.training import LocalTrainer
 from hocket_device.effort import PacedEffort
+from hocket_device.local_file import load_local, save_local
 from hocket_device.outbox import Parcel
 from hocket_device.pace import Pace
 from hocket_device.probe import Probe, probe_batch_sizes
@@ -64,9 +67,39 @@ class Trainer(LocalLearner):
         """What error feedback holds, if anything: another object whenever it has changed."""
         return self.feedback.residual
 
+    @property
+    def kept_before(self) -> Kept:
+        """What `kept` comes back to when the update on its way is not used."""
+        return self.memory.before
+
     def save(self, file: Path) -> None:
         """Keep the residual in a file. Raises OSError."""
         save_residual(self.feedback, file)
+
+    def save_kept(self, kept: Kept, file: Path) -> None:
+        """Keep what the local rule keeps, now or from before, in a file. Raises OSError."""
+        save_local(kept, self._local_kind, self._local_manifest, file)
+
+    def restore_kept(self, kept: Path | None, before: Path | None) -> None:
+        """Take back what an earlier life saved. Raises DataError for a damaged file."""
+        try:
+            now = self._load(kept)
+            self.memory = LocalMemory(now, now if before == kept else self._load(before))
+        except ShapeMismatch as error:
+            raise DataError(f"{kept} is damaged ({error.message}); delete it") from error
+
+    def _load(self, file: Path | None) -> Kept:
+        if file is None:
+            return NOTHING
+        return load_local(file, self._local_kind, self._local_manifest)
+
+    @property
+    def _local_kind(self) -> str:
+        return self.blueprint.terms.training.local.kind
+
+    @property
+    def _local_manifest(self) -> str:
+        return plan_of(self.blueprint.graph, self.spec).sliced_manifest.digest
 
     def restore(self, residual: Path | None, parcel: Parcel | None) -> None:
         """Take back what an earlier life saved, and the update that it had not settled.

@@ -5,6 +5,7 @@ What surrounds the work is given: a device's throttle and watch, or a simulation
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -16,10 +17,14 @@ from torch import Tensor
 
 from hocket.core.chance import stream_seed
 from hocket.core.payload import Payload
+from hocket.core.submodel import FULL
 from hocket.learn.blueprint import Blueprint, spec_of
 from hocket.learn.codecs.feedback import ErrorFeedback
 from hocket.learn.codecs.payload import decode_payload
 from hocket.learn.data import Examples
+from hocket.learn.local_memory import Kept, LocalMemory
+from hocket.learn.local_rule import LocalFacts, LocalHalf
+from hocket.learn.submodels.step import BatchLoss
 from hocket.learn.training import LocalTrainer, MergeReport
 
 
@@ -51,6 +56,35 @@ class EpochResult:
     steps: int
     seconds: float  # rests included
     rows: Mapping[float, int]  # mini-batches by the relative cost of their dropout vector
+    loss_rms: float = 0.0  # root of the mean square, over the same examples; 0: not measured
+
+
+class EpochTally:
+    """Adds up the mini-batches of an epoch."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._examples = 0
+        self._loss = self._square = 0.0
+        self._rows: Counter[float] = Counter()
+
+    def add(self, examples: int, loss: BatchLoss, cost: float = 1.0) -> None:
+        """One mini-batch: its size, its loss, and the relative cost of its dropout vector."""
+        self.steps += 1
+        self._examples += examples
+        self._loss += loss.mean * examples
+        self._square += loss.mean_square * examples
+        self._rows[cost] += 1
+
+    def result(self, seconds: float) -> EpochResult:
+        """How it went, in so many seconds."""
+        return EpochResult(
+            mean_loss=self._loss / self._examples,
+            steps=self.steps,
+            seconds=seconds,
+            rows=dict(sorted(self._rows.items())),
+            loss_rms=math.sqrt(self._square / self._examples),
+        )
 
 
 class LocalLearner:
@@ -63,9 +97,11 @@ class LocalLearner:
         keep: share of channels of the submodel that the device trains; 1 is the full model.
         name: the device's, for its random draws: the same name draws the same.
         feedback: what error feedback holds from earlier; a new one if left out.
+        memory: what the task's local rule kept from earlier; a new one if left out.
 
     Raises:
-        ModelError: the model cannot be sliced though `keep` is below 1.
+        ModelError: `keep` is below 1, and the model cannot be sliced or the task's local rule
+            wants all of it.
         InvalidRequest: a dropout row does not fit the model.
     """
 
@@ -78,8 +114,11 @@ class LocalLearner:
         keep: float = 1.0,
         name: str = "",
         feedback: ErrorFeedback | None = None,
+        memory: LocalMemory | None = None,
     ) -> None:
-        self.blueprint, self.examples, self.effort = blueprint, examples, effort
+        blueprint.check_width(keep)
+        self.blueprint, self.effort = blueprint, effort
+        self.examples = examples = blueprint.laid_out(examples)
         self.spec = spec_of(keep)
         enabled = blueprint.terms.encoding.error_feedback
         self.feedback = feedback or ErrorFeedback(enabled=enabled)
@@ -87,16 +126,24 @@ class LocalLearner:
         plan = blueprint.plan(keep)
         self._manifest = plan.sliced_manifest
         self._table = blueprint.table(keep, examples.input_shape)
-        self._local = LocalTrainer(
+        self.trainer = LocalTrainer(
             blueprint.module, blueprint.rules, examples.inputs, examples.labels, plan=plan
         )
+        self.memory = memory or LocalMemory()
+        self._half: LocalHalf | None = None
         self._base: Tensor = torch.empty(0)
         self._training = 0
+        self._steps = 0
 
     @property
     def num_examples(self) -> int:
         """Examples that it learns from."""
         return len(self.examples)
+
+    @property
+    def kept(self) -> Kept:
+        """What the local rule keeps between trainings: another object whenever it has changed."""
+        return self.memory.kept
 
     def start(self, payload: Payload, training: int) -> None:
         """Begin training number `training` from a pulled model.
@@ -104,67 +151,109 @@ class LocalLearner:
         Raises InvalidUpdate where the payload is not the expected submodel.
         """
         with self.effort.other():
-            self._begin(decode_payload(payload, self._manifest), training)
+            if self.blueprint.terms.exchanges:
+                size, both = self._manifest.size, decode_payload(payload, self._manifest.doubled)
+                self._begin(both[:size], training, both[size:])
+            else:
+                self._begin(decode_payload(payload, self._manifest), training)
 
-    def start_from(self, base: Tensor, training: int) -> None:
+    def start_from(self, base: Tensor, training: int, extra: Tensor | None = None) -> None:
         """As `start`, from the submodel's values, which must not change before `encode`.
 
+        `extra` is what the task's rule exchanges (n, float32), where it does.
         Raises ShapeMismatch.
         """
         with self.effort.other():
-            self._begin(base, training)
+            self._begin(base, training, extra)
 
     def train_epoch(self, epoch: int) -> EpochResult:
         """One local epoch. Raises NotFinite when it diverges."""
-        chance = self._chance("train", epoch)
+        batches, chance = self.batches(epoch)
         began = self.effort.now()
-        losses: list[float] = []
-        rows: Counter[float] = Counter()
-        examples = 0
-        for batch in self._local.epoch_batches(chance):
+        tally = EpochTally()
+        for batch in batches:
             row = None if self._table is None else self._table.choose(self.effort.share())
             cost, vector = (1.0, None) if row is None else (row.cost, row.vector)
             with self.effort.mini_batch(len(batch), cost):
-                loss = self._local.step(batch, vector, chance)
-            losses.append(loss * len(batch))
-            examples += len(batch)
-            rows[cost] += 1
-        return EpochResult(
-            mean_loss=sum(losses) / examples,
-            steps=len(losses),
-            seconds=self.effort.now() - began,
-            rows=dict(sorted(rows.items())),
-        )
+                loss = self.trainer.step(batch, vector, chance)
+            tally.add(len(batch), loss, cost)
+        return self.count(tally, self.effort.now() - began)
+
+    def batches(self, epoch: int) -> tuple[list[Tensor], torch.Generator]:
+        """An epoch's mini-batches, and the chance of its steps: the same whenever asked."""
+        chance = self._chance("train", epoch)
+        return self.trainer.epoch_batches(chance), chance
+
+    def is_plain(self, share: float) -> bool:
+        """Whether an epoch at this share of a processor is SGD on the whole model, and no more."""
+        row = None if self._table is None else self._table.choose(share)
+        return self.spec == FULL and self._half is None and (row is None or not any(row.vector))
+
+    def count(self, tally: EpochTally, seconds: float) -> EpochResult:
+        """Take an epoch's steps on `trainer` as done, whoever has taken them."""
+        self._steps += tally.steps
+        return tally.result(seconds)
 
     def merge(self, payload: Payload, beta: float) -> MergeReport:
         """Mix a fresh model in. Raises InvalidUpdate for a wrong payload, NotFinite."""
         with self.effort.other():
-            return self._local.merge(decode_payload(payload, self._manifest), beta)
+            return self.trainer.merge(decode_payload(payload, self._manifest), beta)
 
     def merge_with(self, fresh: Tensor, beta: float) -> MergeReport:
         """As `merge`, from the submodel's values. Raises ShapeMismatch or NotFinite."""
         with self.effort.other():
-            return self._local.merge(fresh, beta)
+            return self.trainer.merge(fresh, beta)
 
     def encode(self) -> Payload:
-        """Trained model minus base, plus what error feedback holds. Raises NotFinite."""
+        """Trained model minus base, plus what error feedback holds; behind it what is exchanged.
+
+        Raises NotFinite.
+        """
         with self.effort.other():
-            delta = self._local.weights() - self._base
+            weights = self.trainer.weights()
+            delta = weights - self._base
+            manifest = self._manifest
+            kept, extra = ({}, None) if self._half is None else self._half.end(weights, self._steps)
+            if extra is not None:
+                delta, manifest = torch.cat((delta, extra)), manifest.doubled
             chance = self._chance("encode")
             codec = self.blueprint.codec
-            return self.feedback.compress(delta, self._manifest, codec, chance, self.spec)
+            payload = self.feedback.compress(delta, manifest, codec, chance, self.spec)
+            if self.blueprint.local is not None:
+                self.memory.end(kept, timed=self.blueprint.local.timed)
+            return payload
 
     def put_back(self) -> None:
-        """The last update was not used: the next one carries it."""
+        """The last update was not used: the next one carries it, and the local rule forgets it."""
         self.feedback.put_back()
+        self.memory.undo()
 
     def forget(self) -> None:
-        """What error feedback holds means nothing any more."""
+        """What error feedback holds means nothing any more, nor what an unused update left."""
         self.feedback.reset()
+        self.memory.undo()
 
-    def _begin(self, base: Tensor, training: int) -> None:
-        self._local.start(base)
-        self._base, self._training = base, training
+    def settled(self, seconds: float) -> None:
+        """The outcome of the last update came so long after the pull of its base began."""
+        self.memory.settled(seconds)
+
+    def _begin(self, base: Tensor, training: int, extra: Tensor | None = None) -> None:
+        self._half = self._begin_half(base, extra)
+        self.trainer.start(base, self._half)
+        self._base, self._training, self._steps = base, training, 0
+
+    def _begin_half(self, base: Tensor, extra: Tensor | None) -> LocalHalf | None:
+        self.memory.begin()
+        rule = self.blueprint.local
+        if rule is None:
+            return None
+        facts = LocalFacts(
+            self._manifest,
+            self.blueprint.rules.learning_rate,
+            self.memory.mean_delay_s,
+            self.blueprint.features,
+        )
+        return rule.begin(base, extra, self.memory.kept, facts)
 
     def _chance(self, purpose: str, counter: int = 0) -> torch.Generator:
         seed = stream_seed(self.blueprint.terms.seed, self._name, purpose, self._training, counter)

@@ -19,11 +19,19 @@ from torch.func import functional_call
 from hocket.core.manifest import Manifest
 from hocket.errors import InvalidRequest
 from hocket.learn.flat import check_size, manifest_of, views
+from hocket.learn.local_rule import LocalHalf
 from hocket.learn.sgd import TrainingRules
 from hocket.learn.submodels.dropout import draw
 from hocket.learn.submodels.layout import ChannelGraph, undroppable
 from hocket.learn.submodels.plan import IndexPlan
-from hocket.learn.submodels.step import NO_SCALE, check_finite, scaled, scales, sliced_step
+from hocket.learn.submodels.step import (
+    NO_SCALE,
+    BatchLoss,
+    check_finite,
+    scaled,
+    scales,
+    sliced_step,
+)
 
 __all__ = ["LocalTrainer", "MergeReport", "TrainingRules", "evaluate"]
 
@@ -89,6 +97,7 @@ class LocalTrainer:
         self._probe = torch.randperm(len(inputs), generator=seeded)[:probe_examples]
         self._vector = torch.zeros(self.manifest.size)
         self._velocity = torch.zeros(self.manifest.size) if rules.momentum else None
+        self._half: LocalHalf | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -100,14 +109,25 @@ class LocalTrainer:
         """Number of examples it learns from."""
         return len(self._inputs)
 
-    def start(self, vector: Tensor) -> None:
-        """Begin from a copy of `vector`, with momentum at rest.
+    @property
+    def vector(self) -> Tensor:
+        """The model as it is now: what a step changes in place."""
+        return self._vector
+
+    @property
+    def velocity(self) -> Tensor | None:
+        """Its momentum, likewise; None where the rules have none."""
+        return self._velocity
+
+    def start(self, vector: Tensor, half: LocalHalf | None = None) -> None:
+        """Begin from a copy of `vector`, with momentum at rest; `half` is at work in each step.
 
         Raises:
             ShapeMismatch: the vector does not fit the model (or the submodel, if it has a plan).
         """
         check_size(vector, self.manifest.size)
         self._vector = vector.detach().clone()
+        self._half = half
         if self._velocity is not None:
             self._velocity.zero_()
 
@@ -129,7 +149,7 @@ class LocalTrainer:
 
     def step(
         self, batch: Tensor, dropout: Sequence[float] | None, generator: torch.Generator
-    ) -> float:
+    ) -> BatchLoss:
         """Train one mini-batch, on the filters that `dropout` leaves; None trains all of them.
 
         Args:
@@ -138,7 +158,7 @@ class LocalTrainer:
             generator: for the filters to keep and for the model's own dropout layers.
 
         Returns:
-            The mean loss before the step.
+            The loss before the step.
 
         Raises:
             NotFinite: the loss is not; lower the learning rate.
@@ -156,6 +176,7 @@ class LocalTrainer:
                 velocity=self._velocity,
                 rescale=self._rules.rescale,
                 scale=self._scale,
+                half=self._half,
             )
 
     def loss(self) -> float:

@@ -16,16 +16,21 @@ from hocket.core.manifest import Manifest
 from hocket.core.payload import CHUNK_BYTES
 from hocket.core.records import Evaluation
 from hocket.core.scheduling import Work
-from hocket.core.strategy import Memory, Strategy
-from hocket.core.terms import EncodingTerms, TaskTerms, TrainingTerms
+from hocket.core.strategy import Exchanging, Memory, Strategy, WithLocal
+from hocket.core.terms import EncodingTerms, LocalTerms, TaskTerms, TrainingTerms
 from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy
 from hocket.errors import ModelError
 from hocket.learn import slot_policy
+from hocket.learn.blueprint import Blueprint
 from hocket.learn.codecs import AnyCodec, TopK, codec_for
 from hocket.learn.codecs.packing import packed_bytes_limit
+from hocket.learn.data import Examples
 from hocket.learn.flat import flatten, manifest_of
+from hocket.learn.layout import laid_out, layout_for
+from hocket.learn.strategies import rule_of
 from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.layout import ChannelGraph, undroppable
+from hocket.learn.submodels.sliceable import Sliceable
 from hocket.learn.training import evaluate
 from hocket.task.task import Task
 
@@ -50,6 +55,10 @@ class Setup:
         """The aggregation rule."""
         return self.task.strategy
 
+    def sliceable(self) -> Sliceable:
+        """The model as it travels."""
+        return Sliceable.of(self.graph, exchanges=self.terms.exchanges)
+
     def slots(self) -> SlotPolicy:
         """Who suggests when to pull afresh: a new policy, or the task's fixed slot."""
         refresh = self.terms.refresh
@@ -59,18 +68,22 @@ class Setup:
             return FixedSlot(refresh.fixed_slot)
         return LearnedSlots(self.task.seed, self.terms.training.local_epochs)
 
-    def load_examine(self) -> Examine:
-        """Read the held-out examples. Raises DataError, or ModelError if they do not fit."""
+    def load_examine(self, examples: Examples | None = None) -> Examine:
+        """How to judge models on these examples; the task's held-out ones are read if left out.
+
+        Raises DataError, or ModelError if they do not fit.
+        """
         module = self.task.build_model()
-        examples = self.task.test_examples()
-        self.task.check_fit(module, examples)
+        read = self.task.test_examples() if examples is None else examples
+        self.task.check_fit(module, read)
+        held_out = laid_out(read, layout_for(module, read.input_shape))
 
         def examine(model: Tensor) -> Evaluation:
             loss, accuracy = evaluate(
                 module,
                 model,
-                examples.inputs,
-                examples.labels,
+                held_out.inputs,
+                held_out.labels,
                 manifest=self.terms.manifest,
             )
             return Evaluation(loss if isfinite(loss) else WORST_LOSS, accuracy)
@@ -111,14 +124,15 @@ def set_up(task: Task) -> Setup:
     except ModelError:
         graph = undroppable(manifest)  # trains at full width only
     terms = _terms(task, graph)
+    Blueprint.of(module, terms)  # what no device could train is not begun
     rules = CoordinatorRules(
         pace=task.pace,
         selection=task.selection,
         work=Work(
             local_epochs=task.training.local_epochs,
             batch_size=task.training.batch_size,
-            up_bytes=typical_bytes(task.codec, manifest),
-            down_bytes=manifest.dense_bytes,
+            up_bytes=typical_bytes(task.codec, terms.travelling),
+            down_bytes=terms.down_bytes,
         ),
         stop=task.stop,
         staleness_limit=task.limits.staleness,
@@ -138,8 +152,13 @@ def typical_bytes(codec: AnyCodec, manifest: Manifest) -> int:
 
 def _terms(task: Task, graph: ChannelGraph) -> TaskTerms:
     training, codec, manifest = task.training, task.codec, graph.manifest
+    local = task.strategy.local if isinstance(task.strategy, WithLocal) else LocalTerms()
+    rule = rule_of(local)
+    whole_only = rule is not None and rule.whole_only
+    exchanges = isinstance(task.strategy, Exchanging)
+    sent = manifest.doubled if exchanges else manifest
     longest = max(
-        sum(codec_for(known).encoded_bytes_limit(t.size) for t in manifest.tensors)
+        sum(codec_for(known).encoded_bytes_limit(t.size) for t in sent.tensors)
         for known in type(codec.id)
     )
     return TaskTerms(
@@ -153,16 +172,19 @@ def _terms(task: Task, graph: ChannelGraph) -> TaskTerms:
             weight_decay=training.weight_decay,
             gradient_clip_norm=training.gradient_clip_norm or 0.0,
             rescale=training.rescale,
+            local=local,
         ),
         encoding=EncodingTerms(
             codec.id,
             codec.ratio if isinstance(codec, TopK) else 1.0,
-            task.error_feedback,
+            # A dropped update leaves no trace in what is exchanged, so no later one may carry it.
+            task.error_feedback and not exchanges,
         ),
         refresh=task.refresh_terms,
-        dropout_rows=task.dropout.rows if graph.groups else (),
+        dropout_rows=task.dropout.rows if graph.groups and not whole_only else (),
         seed=task.seed,
         max_update_bytes=packed_bytes_limit(longest),
         chunk_bytes=CHUNK_BYTES,
         staleness_limit=task.limits.staleness,
+        exchanges=exchanges,
     )

@@ -28,7 +28,7 @@ def check_update(
             f"refresh.version is {refresh.version}, older than base_version "
             f"{header.base_version}; only a fresher model can be merged"
         )
-    check_header(payload, model.plan(header.spec).sliced_manifest)
+    check_header(payload, model.update_manifest(model.plan(header.spec)))
     if payload.wire_bytes > terms.max_update_bytes:
         raise PayloadTooLarge(
             f"the payload claims {payload.wire_bytes} bytes; {terms.max_update_bytes} "

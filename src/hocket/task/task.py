@@ -13,22 +13,14 @@ from torch import nn
 from hocket.core.chance import stream_seed
 from hocket.core.scheduling import AnyPace, AnySelection, Periodic, Rounds, Uniform
 from hocket.core.stop import Stop
+from hocket.core.strategy import Closing, Exchanging, Waiting
 from hocket.core.terms import RefreshTerms
 from hocket.errors import TaskError
 from hocket.learn.codecs import AnyCodec, Raw
 from hocket.learn.data import AnyPartition, AnySource, Dirichlet, Examples, Lookup, load
 from hocket.learn.data.source import sample
 from hocket.learn.reference import build_model, check_fit
-from hocket.learn.strategies import (
-    AnyStrategy,
-    Ca2fl,
-    Fadas,
-    FedASMU,
-    FedAvg,
-    FedBuff,
-    FedNova,
-    Port,
-)
+from hocket.learn.strategies import AnyStrategy, FedASMU, FedNova
 from hocket.learn.training import TrainingRules
 from hocket.task.rules import DropoutRules, EvaluationRules, Limits, ModelRef, RefreshSettings
 
@@ -83,22 +75,53 @@ class Task:
             )
 
         self._check_round()
+        self._check_exchange()
+        self._check_work()
 
     def _check_round(self) -> None:
         """A round must bring as many updates as the strategy waits for, or it never ends."""
-        match self.strategy:
-            case FedAvg(cohort=needed) | FedNova(cohort=needed):
-                name = "cohort"
-            case FedBuff(goal=needed) | Ca2fl(goal=needed) | Fadas(goal=needed):
-                name = "goal"
-            case Port(minimum=needed):
-                name = "minimum"
-            case _:
-                return
-        if isinstance(self.pace, Rounds) and self.pace.cohort < needed:
+        if not isinstance(self.pace, Rounds):
+            return
+        if self.pace.deadline_s is not None and not isinstance(self.strategy, Closing):
+            raise TaskError(
+                f"pace.deadline_s is {self.pace.deadline_s}, but strategy.kind is "
+                f"{self.strategy.kind!r}, which makes a version of each update: there is no round "
+                "to close; leave pace.deadline_s out, or take a strategy of rounds"
+            )
+        if not isinstance(self.strategy, Waiting):
+            return
+        name = self.strategy.waits_for
+        needed = getattr(self.strategy, name)
+        if self.pace.cohort < needed:
             raise TaskError(
                 f"pace.cohort is {self.pace.cohort}, but strategy.{name} is {needed}: no round "
                 "would ever be complete; make pace.cohort at least as large"
+            )
+
+    def _check_exchange(self) -> None:
+        """What is exchanged besides the model must arrive as it was sent; it is of plain steps."""
+        if not isinstance(self.strategy, Exchanging):
+            return
+        if self.training.momentum > 0:
+            raise TaskError(
+                f"training.momentum is {self.training.momentum}, but strategy.kind is "
+                f"{self.strategy.kind!r}, whose devices take plain steps; set training.momentum "
+                "to 0"
+            )
+        if not isinstance(self.codec, Raw):
+            raise TaskError(
+                f"codec.kind is {self.codec.kind!r}, but strategy.kind is {self.strategy.kind!r}, "
+                "whose devices exchange one more vector, which a lossy codec would spoil: take "
+                "codec.kind = 'raw'"
+            )
+
+    def _check_work(self) -> None:
+        """The work of steps must be known where a rule divides by it."""
+        rule, momentum = self.strategy, self.training.momentum
+        if isinstance(rule, FedNova) and rule.mu > 0 and momentum > 0:
+            raise TaskError(
+                f"training.momentum is {momentum} and strategy.mu is {rule.mu}; how much work "
+                "fednova's devices do is known for one of them at a time: set the other to 0"
             )
 
     def build_model(self) -> nn.Module:
@@ -139,4 +162,6 @@ class Task:
     def refresh_terms(self) -> RefreshTerms:
         """How devices refresh in mid-training; with a single local epoch there is no middle."""
         enabled = self.refresh.kind != "none" and self.training.local_epochs > 1
+        if isinstance(self.strategy, Exchanging):  # a merge is no step
+            enabled = False
         return RefreshTerms(enabled, self.refresh.rules, self.refresh.slot)

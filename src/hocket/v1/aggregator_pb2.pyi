@@ -79,6 +79,46 @@ DEVICE_PHASE_PUSHING: DevicePhase.ValueType  # 4
 Global___DevicePhase: typing_extensions.TypeAlias = DevicePhase
 
 @typing.final
+class LocalRule(google.protobuf.message.Message):
+    """What a device does besides plain gradient descent. docs/protocol.md lists the kinds."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ValuesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    KIND_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """empty or "plain": nothing"""
+    @property
+    def values(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """its settings, by name"""
+
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        values: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "values", b"values"]) -> None: ...
+
+Global___LocalRule: typing_extensions.TypeAlias = LocalRule
+
+@typing.final
 class Training(google.protobuf.message.Message):
     """How devices train. All of it is the aggregator's to say."""
 
@@ -91,6 +131,7 @@ class Training(google.protobuf.message.Message):
     WEIGHT_DECAY_FIELD_NUMBER: builtins.int
     GRADIENT_CLIP_NORM_FIELD_NUMBER: builtins.int
     RESCALE_FIELD_NUMBER: builtins.int
+    LOCAL_FIELD_NUMBER: builtins.int
     local_epochs: builtins.int
     batch_size: builtins.int
     learning_rate: builtins.float
@@ -102,6 +143,10 @@ class Training(google.protobuf.message.Message):
     """Multiply the outputs of a layer of which k of K channels are trained by K / k while training
     (inverted dropout; HeteroFL's scaler), so that parts and the whole agree.
     """
+    @property
+    def local(self) -> Global___LocalRule:
+        """absent: plain gradient descent"""
+
     def __init__(
         self,
         *,
@@ -112,8 +157,10 @@ class Training(google.protobuf.message.Message):
         weight_decay: builtins.float = ...,
         gradient_clip_norm: builtins.float = ...,
         rescale: builtins.bool = ...,
+        local: Global___LocalRule | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "gradient_clip_norm", b"gradient_clip_norm", "learning_rate", b"learning_rate", "local_epochs", b"local_epochs", "momentum", b"momentum", "rescale", b"rescale", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["local", b"local"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "gradient_clip_norm", b"gradient_clip_norm", "learning_rate", b"learning_rate", "local", b"local", "local_epochs", b"local_epochs", "momentum", b"momentum", "rescale", b"rescale", "weight_decay", b"weight_decay"]) -> None: ...
 
 Global___Training: typing_extensions.TypeAlias = Training
 
@@ -240,6 +287,7 @@ class GetTaskResponse(google.protobuf.message.Message):
     MAX_UPDATE_BYTES_FIELD_NUMBER: builtins.int
     CHUNK_BYTES_FIELD_NUMBER: builtins.int
     STALENESS_LIMIT_FIELD_NUMBER: builtins.int
+    EXCHANGES_FIELD_NUMBER: builtins.int
     name: builtins.str
     seed: builtins.int
     max_update_bytes: builtins.int
@@ -248,6 +296,10 @@ class GetTaskResponse(google.protobuf.message.Message):
     """how the server cuts what it sends; it takes chunks up to 1 MiB"""
     staleness_limit: builtins.int
     """updates more than this many versions old are dropped"""
+    exchanges: builtins.bool
+    """Each pull for training and each push holds, behind the manifest's tensors, as many more: the
+    vector that the task's rule exchanges with its devices. Only the whole model is trained then.
+    """
     @property
     def manifest(self) -> hocket.v1.types_pb2.Manifest: ...
     @property
@@ -274,9 +326,10 @@ class GetTaskResponse(google.protobuf.message.Message):
         max_update_bytes: builtins.int = ...,
         chunk_bytes: builtins.int = ...,
         staleness_limit: builtins.int = ...,
+        exchanges: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dropout", b"dropout", "encoding", b"encoding", "manifest", b"manifest", "refresh", b"refresh", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accepted_codecs", b"accepted_codecs", "chunk_bytes", b"chunk_bytes", "dropout", b"dropout", "encoding", b"encoding", "manifest", b"manifest", "max_update_bytes", b"max_update_bytes", "name", b"name", "refresh", b"refresh", "seed", b"seed", "staleness_limit", b"staleness_limit", "training", b"training"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accepted_codecs", b"accepted_codecs", "chunk_bytes", b"chunk_bytes", "dropout", b"dropout", "encoding", b"encoding", "exchanges", b"exchanges", "manifest", b"manifest", "max_update_bytes", b"max_update_bytes", "name", b"name", "refresh", b"refresh", "seed", b"seed", "staleness_limit", b"staleness_limit", "training", b"training"]) -> None: ...
 
 Global___GetTaskResponse: typing_extensions.TypeAlias = GetTaskResponse
 
@@ -512,6 +565,7 @@ class PushHeader(google.protobuf.message.Message):
     SPEC_FIELD_NUMBER: builtins.int
     REFRESH_FIELD_NUMBER: builtins.int
     PAYLOAD_FIELD_NUMBER: builtins.int
+    TRAIN_LOSS_RMS_FIELD_NUMBER: builtins.int
     update_id: builtins.str
     """1 to 64 printable characters, chosen by the device, never reused"""
     base_version: builtins.int
@@ -526,6 +580,8 @@ class PushHeader(google.protobuf.message.Message):
     """mean over the last local epoch"""
     train_s: builtins.float
     """seconds of local training"""
+    train_loss_rms: builtins.float
+    """root of the mean squared loss, as train_loss; 0: not told"""
     @property
     def caller(self) -> hocket.v1.types_pb2.Caller: ...
     @property
@@ -554,9 +610,10 @@ class PushHeader(google.protobuf.message.Message):
         spec: hocket.v1.types_pb2.SubmodelSpec | None = ...,
         refresh: Global___RefreshReport | None = ...,
         payload: hocket.v1.types_pb2.PayloadHeader | None = ...,
+        train_loss_rms: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["caller", b"caller", "payload", b"payload", "refresh", b"refresh", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "caller", b"caller", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "payload", b"payload", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_s", b"train_s", "update_id", b"update_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "caller", b"caller", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "payload", b"payload", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_loss_rms", b"train_loss_rms", "train_s", b"train_s", "update_id", b"update_id"]) -> None: ...
 
 Global___PushHeader: typing_extensions.TypeAlias = PushHeader
 
@@ -844,6 +901,7 @@ class UpdateInfo(google.protobuf.message.Message):
     REFRESH_FIELD_NUMBER: builtins.int
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     SPEC_FIELD_NUMBER: builtins.int
+    TRAIN_LOSS_RMS_FIELD_NUMBER: builtins.int
     update_id: builtins.str
     device_id: builtins.str
     incarnation: builtins.int
@@ -859,6 +917,7 @@ class UpdateInfo(google.protobuf.message.Message):
     codec: builtins.str
     """of the largest tensor"""
     learning_rate: builtins.float
+    train_loss_rms: builtins.float
     @property
     def outcome(self) -> Global___Outcome: ...
     @property
@@ -886,9 +945,10 @@ class UpdateInfo(google.protobuf.message.Message):
         refresh: Global___RefreshReport | None = ...,
         learning_rate: builtins.float = ...,
         spec: hocket.v1.types_pb2.SubmodelSpec | None = ...,
+        train_loss_rms: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["outcome", b"outcome", "refresh", b"refresh", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "codec", b"codec", "dense_bytes", b"dense_bytes", "device_id", b"device_id", "incarnation", b"incarnation", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "outcome", b"outcome", "received_unix_s", b"received_unix_s", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_s", b"train_s", "update_id", b"update_id", "wire_bytes", b"wire_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "codec", b"codec", "dense_bytes", b"dense_bytes", "device_id", b"device_id", "incarnation", b"incarnation", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "outcome", b"outcome", "received_unix_s", b"received_unix_s", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_loss_rms", b"train_loss_rms", "train_s", b"train_s", "update_id", b"update_id", "wire_bytes", b"wire_bytes"]) -> None: ...
 
 Global___UpdateInfo: typing_extensions.TypeAlias = UpdateInfo
 

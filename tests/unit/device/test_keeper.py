@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +17,7 @@ from hocket_device.state import load_state
 from hocket_device.throttle import DutyCycle
 from hocket_device.trainer import Trainer
 from structlog.testing import capture_logs
+from support.tape import Tape
 from torch import Tensor, nn
 
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
@@ -127,38 +124,6 @@ class Life:
         """All that arrived and all that is left to send."""
         left = self.trainer.residual
         return aggregator.total if left is None else aggregator.total + left
-
-
-class Tape:
-    """Copies of a folder, taken just before each change in it: what a kill there would leave."""
-
-    def __init__(self) -> None:
-        self.copies: list[Path] = []
-        self._folder: Path | None = None
-        self._what = ""
-        sys.addaudithook(self._hear)
-
-    @contextmanager
-    def over(self, folder: Path, what: str) -> Iterator[None]:
-        self.copies, self._folder, self._what = [], folder, what
-        yield
-        self._copy()
-        self._folder = None
-
-    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
-        changes = event in {"os.rename", "os.remove"} or (
-            event == "open" and arguments[1] not in {"r", "rb", None}
-        )
-        if self._folder is not None and changes:
-            self._copy()
-
-    def _copy(self) -> None:
-        folder, self._folder = self._folder, None  # what the copying opens is no event
-        assert folder is not None
-        copied = folder.with_name(f"{folder.name}-{self._what}-{len(self.copies)}")
-        shutil.copytree(folder, copied)
-        self.copies.append(copied)
-        self._folder = folder
 
 
 @pytest.fixture(scope="module")

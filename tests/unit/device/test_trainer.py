@@ -11,10 +11,15 @@ from hocket_device.pace import Pace
 from hocket_device.resources import Resources
 from hocket_device.throttle import DutyCycle
 from hocket_device.trainer import Trainer
-from support.learners import TOP_K, Folded, base, delta, examples, model, terms
+from support.learners import TOP_K, Folded, Ledger, base, delta, examples, model, terms
+from support.small_nets import ResNet
 
 from hocket.core.terms import TaskTerms, TrainingTerms
 from hocket.errors import ModelError
+from hocket.learn.blueprint import Blueprint
+from hocket.learn.data import Examples
+from hocket.learn.flat import flatten
+from hocket.learn.local_learner import LocalLearner
 
 
 class Machine:
@@ -111,3 +116,17 @@ def test_a_model_that_cannot_be_sliced_is_probed_at_full_width() -> None:
     assert [line.keep for line in t.probe()] == [1.0]
     with pytest.raises(ModelError, match="full width"):
         Trainer(net, examples(), terms(net), Machine().pace, keep=0.5)
+
+
+def test_images_lie_as_any_learner_has_them_and_train_to_the_same_bits() -> None:
+    torch.manual_seed(3)
+    net = ResNet((4, 8))
+    told = replace(terms(net), dropout_rows=())
+    data = Examples(torch.randn(20, 3, 8, 8), torch.arange(20) % 10)
+    here = Trainer(net, data, told, Machine().pace, name="d1")
+    plain = LocalLearner(Blueprint.of(net, told), data, Ledger(), name="d1")
+    for one in (here, plain):
+        assert one.examples.inputs.is_contiguous(memory_format=torch.channels_last)
+        one.start_from(flatten(net), 1)
+        one.train_epoch(1)
+    assert here.encode().body == plain.encode().body

@@ -143,6 +143,19 @@ def test_a_mini_batch_trains_the_filters_that_its_row_keeps_and_no_others() -> N
     assert int(moved.flatten(1).any(dim=1).sum()) == 4  # of 16 filters
 
 
+def test_an_epoch_tells_the_root_mean_square_of_all_its_examples_losses() -> None:
+    told = replace(terms(), dropout_rows=())
+    still = replace(told, training=replace(told.training, learning_rate=1e-12))
+    one = learner(still)
+    one.start(base(), 1)
+    result = one.train_epoch(1)
+    data = examples()
+    losses = cross_entropy(model()(data.inputs), data.labels, reduction="none").detach().double()
+    assert result.mean_loss == pytest.approx(float(losses.mean()), rel=1e-5)
+    assert result.loss_rms == pytest.approx(float(losses.square().mean().sqrt()), rel=1e-5)
+    assert result.loss_rms > 1.001 * result.mean_loss
+
+
 def test_without_rows_nothing_is_dropped_however_slow_the_device() -> None:
     one = learner(replace(terms(), dropout_rows=()), ledger=Ledger(0.01))
     one.start(base(), 1)

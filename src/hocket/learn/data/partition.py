@@ -40,6 +40,11 @@ class Dirichlet:
         The shards are disjoint and cover everything, whoever asks. Raises DataError.
         """
         _check(len(labels), shards, shard)
+        return self.shares(labels, shards, seed)[shard]
+
+    def shares(self, labels: Tensor, shards: int, seed: int) -> list[Tensor]:
+        """The indices of every shard. Raises DataError."""
+        _check(len(labels), shards)
         chance = _chance(seed, "dirichlet")
         parts: list[list[Indices]] = [[] for _ in range(shards)]
         targets = labels.numpy()
@@ -50,7 +55,7 @@ class Dirichlet:
             for part, piece in zip(parts, np.split(members, cuts), strict=True):
                 part.append(piece)
         held = _fill_up([chance.permutation(np.concatenate(part)) for part in parts])
-        return torch.from_numpy(np.sort(held[shard]))
+        return [torch.from_numpy(np.sort(part)) for part in held]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,13 @@ class Iid:
     def indices(self, labels: Tensor, shards: int, shard: int, seed: int) -> Tensor:
         """Ascending indices of one shard; sizes differ by one at most. Raises DataError."""
         _check(len(labels), shards, shard)
+        return self.shares(labels, shards, seed)[shard]
+
+    def shares(self, labels: Tensor, shards: int, seed: int) -> list[Tensor]:
+        """The indices of every shard. Raises DataError."""
+        _check(len(labels), shards)
         order = _chance(seed, "iid").permutation(len(labels))
-        return torch.from_numpy(np.sort(np.array_split(order, shards)[shard]))
+        return [torch.from_numpy(np.sort(part)) for part in np.array_split(order, shards)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +82,23 @@ class Whole:
 
     kind: Literal["whole"] = "whole"
 
-    def indices(self, labels: Tensor, shards: int, shard: int, seed: int) -> Tensor:  # noqa: ARG002 - chance has no part in it
+    def indices(self, labels: Tensor, shards: int, shard: int, seed: int) -> Tensor:
         """All indices, for any shard. Raises DataError."""
-        _check(len(labels), 1, 0)
+        _check(len(labels), 1)
         if not 0 <= shard < shards:
             raise DataError(f"there is no shard {shard} of {shards}")
-        return torch.arange(len(labels))
+        return self.shares(labels, shards, seed)[shard]
+
+    def shares(self, labels: Tensor, shards: int, seed: int) -> list[Tensor]:  # noqa: ARG002 - chance has no part in it
+        """All indices, once for every shard. Raises DataError."""
+        _check(len(labels), 1)
+        return [torch.arange(len(labels))] * shards
 
 
 AnyPartition = Dirichlet | Iid | Whole
 
 
-def _check(examples: int, shards: int, shard: int) -> None:
+def _check(examples: int, shards: int, shard: int = 0) -> None:
     if not 0 <= shard < shards:
         raise DataError(f"there is no shard {shard} of {shards}; count from 0 to {shards - 1}")
     if examples < shards:

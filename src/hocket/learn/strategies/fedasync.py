@@ -6,22 +6,27 @@ Xie, Koyejo, Gupta. Asynchronous Federated Optimization. OPT 2020. arXiv:1903.03
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from hocket.core.ids import Version
 from hocket.core.ranges import not_negative, positive, share
 from hocket.core.strategy import Global, Memory, Step
+from hocket.core.terms import LocalTerms
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.strategies.mixing import mix
+from hocket.learn.strategies.proximal import Proximal, proximal_terms
 from hocket.learn.strategies.recalled import check_names
 
 
 @dataclass(frozen=True, slots=True)
 class FedAsync:
-    """x <- (1 - a) x + a y with a = alpha * s(tau), tau = t - o; one version per update."""
+    """x <- (1 - a) x + a y with a = alpha * s(tau), tau = t - o; one version per update.
+
+    With rho > 0 a device's loss is f(w) + rho / 2 |w - x_o|^2.
+    """
 
     alpha: float = 0.6  # weight of a perfectly fresh model
     staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"  # the function s
@@ -29,7 +34,9 @@ class FedAsync:
     hinge_slope: float = 10.0  # hinge: s = 1 up to the delay,
     hinge_delay: int = 4  # then 1 / (slope (tau - delay) + 1)
     max_tau: int | None = None  # staler updates are dropped; None keeps all
+    rho: float = 0.0  # of the devices' proximal term; 0.005 in public code
     kind: Literal["fedasync"] = "fedasync"
+    half: ClassVar[type[Proximal]] = Proximal
 
     def __post_init__(self) -> None:
         positive(self.kind, "alpha", self.alpha)
@@ -43,6 +50,12 @@ class FedAsync:
         not_negative(self.kind, "hinge_delay", self.hinge_delay)
         if self.max_tau is not None:
             not_negative(self.kind, "max_tau", self.max_tau)
+        not_negative(self.kind, "rho", self.rho)
+
+    @property
+    def local(self) -> LocalTerms:
+        """The proximal term, if there is one."""
+        return proximal_terms(self.rho)
 
     def init(self, model: Tensor) -> None:
         """No memory is needed."""

@@ -1,4 +1,7 @@
-"""A version's values as they travel: raw float32, the whole model's without a copy."""
+"""A version's values as they travel: raw float32, the whole model's without a copy.
+
+Where a rule exchanges one more vector with its devices, that travels behind the values.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import torch
 import xxhash
 from torch import Tensor
 from typing_extensions import Buffer
@@ -14,9 +18,10 @@ from hocket.core.manifest import BYTES_PER_VALUE, Manifest
 from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, TensorHeader
 from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
-from hocket.errors import NotFinite
+from hocket.errors import InvalidRequest, NotFinite
 from hocket.learn.codecs.payload import decode_delta
 from hocket.learn.digest import octets_of
+from hocket.learn.inner import inner
 from hocket.learn.sparse import dense
 from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.plan import IndexPlan, plan_of
@@ -30,11 +35,12 @@ class Sliceable:
 
     graph: ChannelGraph
     _plans: OrderedDict[SubmodelSpec, IndexPlan]
+    exchanges: bool = False  # updates hold the exchanged vector behind the delta
 
     @classmethod
-    def of(cls, graph: ChannelGraph) -> Sliceable:
+    def of(cls, graph: ChannelGraph, *, exchanges: bool = False) -> Sliceable:
         """No plan is known yet."""
-        return cls(graph, OrderedDict())
+        return cls(graph, OrderedDict(), exchanges)
 
     @property
     def manifest(self) -> Manifest:
@@ -45,15 +51,30 @@ class Sliceable:
         """Which entries `spec` keeps. Raises InvalidRequest for a spec that does not fit."""
         known = self._plans.pop(spec, None)
         plan = plan_of(self.graph, spec) if known is None else known
+        if self.exchanges and not plan.is_full:
+            raise InvalidRequest(
+                "the devices of this task exchange one more vector with it, and train the whole "
+                "model; leave `spec` out",
+                field="spec",
+            )
         self._plans[spec] = plan
         while len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
         return plan
 
-    def encode(self, vector: Tensor, plan: IndexPlan) -> Payload:
-        """The entries that the plan keeps; a view of `vector` when it keeps them all."""
-        body: Buffer = octets_of(plan.extract(vector))
-        manifest = plan.sliced_manifest
+    def update_manifest(self, plan: IndexPlan) -> Manifest:
+        """Names and shapes of the tensors of an update of this part."""
+        return plan.sliced_manifest.doubled if self.exchanges else plan.sliced_manifest
+
+    def encode(self, vector: Tensor, plan: IndexPlan, exchanged: Tensor | None = None) -> Payload:
+        """The entries that the plan keeps; a view of `vector` when it keeps them all.
+
+        `exchanged` (n, float32), where it is given, comes behind them.
+        """
+        values, manifest = plan.extract(vector), plan.sliced_manifest
+        if exchanged is not None:
+            values, manifest = torch.cat((values, plan.extract(exchanged))), manifest.doubled
+        body: Buffer = octets_of(values)
         tensors = tuple(
             TensorHeader(t.name, t.shape, CodecId.RAW, t.size * BYTES_PER_VALUE)
             for t in manifest.tensors
@@ -67,14 +88,15 @@ class Sliceable:
 
         Raises NotFinite, CorruptPayload, PayloadTooLarge, ShapeMismatch or InvalidUpdate.
         """
-        manifest = plan.sliced_manifest
-        decoded = decode_delta(payload, manifest)
+        decoded = decode_delta(payload, self.update_manifest(plan))
         if not math.isfinite(decoded.square):
             # Finite, yet so large that the model would overflow before long.
             raise NotFinite(
                 "the update's squared norm overflows float32; lower the learning rate or clip, "
                 "and train again"
             )
+        if self.exchanges:
+            return self._exchanged(header, payload, dense(decoded.delta))
         if plan.is_full:
             delta, held = decoded.delta, None
         else:
@@ -82,6 +104,19 @@ class Sliceable:
         wire_bytes = payload.header.wire_bytes
         codec = main_codec(payload.header)
         return Update(header, delta, held, wire_bytes, codec, decoded.square)
+
+    def _exchanged(self, header: UpdateHeader, payload: Payload, both: Tensor) -> Update[Tensor]:
+        """The update of a rule that exchanges: of the whole model, its vector behind the delta."""
+        size = self.manifest.size
+        delta = both[:size]
+        return Update(
+            header,
+            delta,
+            wire_bytes=payload.header.wire_bytes,
+            codec=main_codec(payload.header),
+            square=inner(delta, delta),
+            extra=both[size:],
+        )
 
 
 def main_codec(header: PayloadHeader) -> str:

@@ -9,6 +9,8 @@ running statistics are the same bits after the step (DISTREAL with `decay_droppe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -17,11 +19,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hocket.errors import NotFinite
+from hocket.learn.features import Watch, required
 from hocket.learn.flat import views
+from hocket.learn.local_rule import LocalHalf
 from hocket.learn.sgd import TrainingRules, clip, descend
 from hocket.learn.submodels.plan import IndexPlan, gather, put
 
 NO_SCALE: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLoss:
+    """The cross-entropy of a mini-batch's examples before the step that used them."""
+
+    mean: float
+    mean_square: float
 
 
 def sliced_step(
@@ -34,7 +46,8 @@ def sliced_step(
     velocity: Tensor | None = None,
     rescale: bool = False,
     scale: Mapping[str, float] = NO_SCALE,
-) -> float:
+    half: LocalHalf | None = None,
+) -> BatchLoss:
     """Train one mini-batch in place on the submodel that `plan` keeps.
 
     Batch norm uses the batch's statistics; the running ones follow for kept channels. With the
@@ -51,12 +64,15 @@ def sliced_step(
         rescale: inverted dropout, the outputs of a layer that keeps k of K channels times K / k.
             Leave it off where batch norm follows, which undoes it.
         scale: further factors by tensor name; those of the submodel that `plan` is drawn from.
+        half: the client half of a method; its penalty joins the loss, and it corrects the gradient
+            before that is clipped. With None nothing is added, not even a rounding.
 
     Returns:
-        The mean cross-entropy of the mini-batch before the step.
+        The cross-entropy of the mini-batch before the step.
 
     Raises:
         NotFinite: the loss is not; nothing has changed.
+        ModelError: the half wants features that the model does not have.
     """
     manifest = plan.graph.manifest
     whole = views(vector, manifest)
@@ -70,10 +86,22 @@ def sliced_step(
         used = scaled(used, scales(plan))
     module.train()
     inputs, labels = batch
-    loss = F.cross_entropy(functional_call(module, used, (inputs,)), labels)
-    value = float(loss.detach())
-    check_finite(value)
-    gradients = _gradients(loss, leaves, rules)
+    features = None if half is None else half.features
+    with nullcontext(Watch()) if features is None else features.watch() as seen:
+        chances = F.log_softmax(functional_call(module, used, (inputs,)), dim=1)
+    loss = F.nll_loss(chances, labels)  # the two halves of cross_entropy, with the same bits
+    value = BatchLoss(float(loss.detach()), _mean_square(chances, labels))
+    check_finite(value.mean)
+    if half is not None:
+        penalty = half.penalty(inputs, None if features is None else required(seen))
+        if penalty is not None:
+            check_finite(float(penalty.detach()))
+            loss = loss + penalty
+    gradients = _gradients(loss, leaves)
+    if half is not None:
+        half.correct(gradients, small, lambda name, t: gather(t, plan.index.get(name, ())))
+    if rules.gradient_clip_norm is not None:
+        clip(list(gradients.values()), rules.gradient_clip_norm)
     momentum = {} if velocity is None else views(velocity, manifest)
     with torch.no_grad():
         for name, gradient in gradients.items():
@@ -89,6 +117,11 @@ def sliced_step(
     return value
 
 
+def _mean_square(chances: Tensor, labels: Tensor) -> float:
+    """Of each example's loss, in double precision, which the square of a float32 cannot leave."""
+    return -float(F.nll_loss(chances.detach().double().square_(), labels))
+
+
 def check_finite(loss: float) -> None:
     """Refuse a loss that is NaN or infinite.
 
@@ -100,16 +133,13 @@ def check_finite(loss: float) -> None:
         raise NotFinite(msg)
 
 
-def _gradients(loss: Tensor, leaves: dict[str, Tensor], rules: TrainingRules) -> dict[str, Tensor]:
+def _gradients(loss: Tensor, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
     """Gradients by name; tensors that the forward pass does not use have none."""
     found: Sequence[Tensor | None] = torch.autograd.grad(
         loss, list(leaves.values()), allow_unused=True
     )
     pairs = zip(leaves, found, strict=True)
-    gradients = {name: gradient for name, gradient in pairs if gradient is not None}
-    if rules.gradient_clip_norm is not None:
-        clip(list(gradients.values()), rules.gradient_clip_norm)
-    return gradients
+    return {name: gradient for name, gradient in pairs if gradient is not None}
 
 
 def scaled(tensors: Mapping[str, Tensor], scale: Mapping[str, float]) -> dict[str, Tensor]:

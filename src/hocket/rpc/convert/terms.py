@@ -5,8 +5,10 @@ from __future__ import annotations
 from hocket.core.payload import CodecId
 from hocket.core.refresh import RefreshRules
 from hocket.core.terms import (
+    PLAIN,
     EncodingTerms,
     Finished,
+    LocalTerms,
     RefreshTerms,
     TaskTerms,
     TrainingTerms,
@@ -20,6 +22,8 @@ from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import types_pb2
 
 MAX_DROPOUT_ROWS = 10_000
+MAX_LOCAL_VALUES = 32
+LONGEST_LOCAL_NAME = 64
 
 
 def task_terms_to_pb(terms: TaskTerms) -> pb.GetTaskResponse:
@@ -36,6 +40,7 @@ def task_terms_to_pb(terms: TaskTerms) -> pb.GetTaskResponse:
             weight_decay=training.weight_decay,
             gradient_clip_norm=training.gradient_clip_norm,
             rescale=training.rescale,
+            local=pb.LocalRule(kind=training.local.kind, values=dict(training.local.values)),
         ),
         encoding=pb.UpdateEncoding(
             codec=types_pb2.Codec.ValueType(terms.encoding.codec.value),
@@ -57,6 +62,7 @@ def task_terms_to_pb(terms: TaskTerms) -> pb.GetTaskResponse:
         max_update_bytes=terms.max_update_bytes,
         chunk_bytes=terms.chunk_bytes,
         staleness_limit=terms.staleness_limit,
+        exchanges=terms.exchanges,
     )
 
 
@@ -80,6 +86,7 @@ def task_terms_from_pb(message: pb.GetTaskResponse) -> TaskTerms:
         max_update_bytes=checks.count("max_update_bytes", message.max_update_bytes, least=1),
         chunk_bytes=checks.count("chunk_bytes", message.chunk_bytes, least=1, most=MAX_CHUNK_BYTES),
         staleness_limit=checks.count("staleness_limit", message.staleness_limit),
+        exchanges=message.exchanges,
     )
 
 
@@ -122,7 +129,20 @@ def _training(message: pb.Training) -> TrainingTerms:
         checks.not_negative("training.weight_decay", message.weight_decay),
         checks.not_negative("training.gradient_clip_norm", message.gradient_clip_norm),
         message.rescale,
+        _local(message.local),
     )
+
+
+def _local(message: pb.LocalRule) -> LocalTerms:
+    """Whether a device knows the kind is for the device to say."""
+    where = "training.local.values"
+    checks.count(f"the number of {where}", len(message.values), most=MAX_LOCAL_VALUES)
+    kind = checks.name("training.local.kind", message.kind or PLAIN, LONGEST_LOCAL_NAME)
+    values = [
+        (checks.name(where, name, LONGEST_LOCAL_NAME), checks.real(f"{where}[{name!r}]", value))
+        for name, value in message.values.items()
+    ]
+    return LocalTerms(kind, tuple(sorted(values)))
 
 
 def _refresh(message: pb.Refresh) -> RefreshTerms:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
@@ -62,7 +64,7 @@ def test_without_dropout_it_is_torchs_sgd_bit_for_bit(
         step = sliced_step(
             net, vector, whole(net), (inputs, labels), HARD, velocity=velocity, rescale=rescale
         )
-        ours.append(step)
+        ours.append(step.mean)
     net.train()
     sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     theirs = []
@@ -75,6 +77,31 @@ def test_without_dropout_it_is_torchs_sgd_bit_for_bit(
         theirs.append(float(loss.detach()))
     assert ours == theirs
     assert torch.equal(vector, flatten(net))
+
+
+def test_a_step_tells_the_mean_square_of_its_examples_losses() -> None:
+    net = PlainNet((4, 6, 5), maps=8)
+    shake(net)
+    inputs, labels = batch((3, 8, 8))
+    with torch.no_grad():
+        probabilities = net(inputs).double().softmax(dim=1)
+    losses = [
+        -math.log(float(row[label])) for row, label in zip(probabilities, labels, strict=True)
+    ]
+    assert max(losses) > 1.1 * min(losses)
+    got = sliced_step(net, flatten(net), whole(net), (inputs, labels), GENTLE)
+    assert got.mean == pytest.approx(math.fsum(losses) / 8, rel=1e-5)
+    assert got.mean_square == pytest.approx(math.fsum(x * x for x in losses) / 8, rel=1e-5)
+
+
+def test_the_square_of_a_very_large_loss_is_still_a_number() -> None:
+    layer = nn.Linear(4, 2)
+    with torch.no_grad():
+        layer.bias.copy_(torch.tensor([1e30, 0.0]))
+    net = nn.Sequential(nn.Flatten(), layer)
+    inputs, labels = torch.zeros(2, 1, 4), torch.ones(2, dtype=torch.int64)
+    got = sliced_step(net, flatten(net), whole(net), (inputs, labels), GENTLE)
+    assert got.mean_square == pytest.approx(1e60, rel=1e-6)
 
 
 @pytest.mark.parametrize(("net", "shape"), NETS, ids=NAMES)
@@ -110,7 +137,7 @@ def test_slicing_equals_masking() -> None:
     vector = flatten(net)
     stepped = vector.clone()
     got = sliced_step(net, stepped, plan, (inputs, labels), GENTLE)
-    assert got == pytest.approx(float(loss.detach()), rel=1e-6)
+    assert got.mean == pytest.approx(float(loss.detach()), rel=1e-6)
     moved = views((vector - stepped) / 0.1, manifest_of(net))
     for name, parameter in net.named_parameters():
         assert parameter.grad is not None
@@ -134,7 +161,7 @@ def test_rescaling_multiplies_a_layers_outputs() -> None:
     vector = flatten(net)
     stepped = vector.clone()
     got = sliced_step(net, stepped, plan, (inputs, labels), GENTLE, rescale=True)
-    assert got == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert got.mean == pytest.approx(float(loss.detach()), rel=1e-5)
     gradient = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
     largest = float(gradient.abs().max())
     torch.testing.assert_close((vector - stepped) / 0.1, gradient, rtol=1e-3, atol=1e-4 * largest)

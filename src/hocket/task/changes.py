@@ -1,0 +1,83 @@
+"""Changes to a task by dotted keys, as a command line or a study names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from hocket.errors import TaskError
+from hocket.task.task import Task
+
+KIND = ".kind"
+
+Changes = Mapping[str, Any]
+"""Dotted keys of a task file, "strategy.alpha" say, and what each is set to."""
+
+NO_CHANGES: Changes = MappingProxyType({})
+
+
+def changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """A task file's document with some keys set to other values; the given one stays as it is.
+
+    A table whose kind decides which other keys it has ([strategy], [data], [pace], ...) begins
+    anew when that kind becomes another. Kinds are set before all other keys.
+    Raises TaskError for a key within something that is no table.
+    """
+    after = dict(document)
+    for key in sorted(changes, key=lambda key: not key.endswith(KIND)):
+        table, name = _table_of(after, key)
+        value = changes[key]
+        if _begins_a_table(key) and table.get(name) != value:
+            table.clear()
+        table[name] = value
+    return after
+
+
+def layered(*layers: Changes) -> dict[str, Any]:
+    """Changes one upon another: later ones win.
+
+    A layer that sets the kind of a table which that kind decides (see `changed`) undoes what
+    earlier layers set of that table, unless they had set the same kind.
+    """
+    sum_of_all: dict[str, Any] = {}
+    for layer in layers:
+        for key in filter(_begins_a_table, layer):
+            if sum_of_all.get(key) != layer[key]:
+                within = key.removesuffix(KIND) + "."
+                sum_of_all = {k: v for k, v in sum_of_all.items() if not k.startswith(within)}
+        sum_of_all |= layer
+    return sum_of_all
+
+
+def _begins_a_table(key: str) -> bool:
+    return key.endswith(KIND) and key.removesuffix(KIND) in _chosen_by_kind()
+
+
+def _table_of(document: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """A copy of the table that holds a dotted key, put in its place, and the key's last part."""
+    *path, name = key.split(".")
+    table = document
+    for depth, part in enumerate(path, start=1):
+        inner = table.get(part, {})
+        if not isinstance(inner, Mapping):
+            within = ".".join(path[:depth])
+            raise TaskError(f"{key} cannot be set: {within} is {inner!r}, which is no table")
+        own = dict(inner)
+        table[part] = own
+        table = own
+    if not name or not all(path):
+        raise TaskError(f"{key!r} is no key; write it with dots, strategy.alpha say")
+    return table, name
+
+
+@cache
+def _chosen_by_kind() -> frozenset[str]:
+    """Tables whose kind chooses among several sets of keys."""
+    hints = get_type_hints(Task)
+    return frozenset(
+        name
+        for name, hint in hints.items()
+        if get_origin(hint) in (Annotated, Union, UnionType) and len(get_args(hint)) > 1
+    )

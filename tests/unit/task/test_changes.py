@@ -1,0 +1,95 @@
+"""A task with some keys changed: what a command line or a study makes of one file."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hocket.errors import TaskError
+from hocket.learn.strategies import FedASMU, FedAsync
+from hocket.task import default_task, load_task
+from hocket.task.changes import changed, layered
+
+DOCUMENT: dict[str, Any] = {
+    "seed": 1,
+    "strategy": {"kind": "fedasmu", "mu_alpha": 3.0},
+    "refresh": {"kind": "learned", "rules": {"mu_beta": 2.0}},
+}
+
+
+def test_a_key_is_set_and_the_others_stay() -> None:
+    after = changed(DOCUMENT, {"strategy.iota0": 0.1, "seed": 5})
+    assert after["strategy"] == {"kind": "fedasmu", "mu_alpha": 3.0, "iota0": 0.1}
+    assert after["seed"] == 5
+    assert after["refresh"] == DOCUMENT["refresh"]
+
+
+def test_the_document_given_stays_as_it_was() -> None:
+    before = copy.deepcopy(DOCUMENT)
+    changed(DOCUMENT, {"strategy.kind": "fedbuff", "refresh.rules.mu_beta": 9.0, "pace.kind": "x"})
+    assert before == DOCUMENT
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_another_kind_begins_its_table_anew_before_keys_are_set(order: int) -> None:
+    pairs = [("strategy.kind", "fedasync"), ("strategy.alpha", 0.3)][::order]
+    assert changed(DOCUMENT, dict(pairs))["strategy"] == {"kind": "fedasync", "alpha": 0.3}
+
+
+def test_the_same_kind_keeps_its_table() -> None:
+    after = changed(DOCUMENT, {"strategy.kind": "fedasmu", "strategy.iota0": 0.1})
+    assert after["strategy"] == {"kind": "fedasmu", "mu_alpha": 3.0, "iota0": 0.1}
+
+
+def test_a_kind_that_chooses_no_other_keys_keeps_its_table() -> None:
+    """Whether devices refresh or not, the rules of merging are the same ones."""
+    after = changed(DOCUMENT, {"refresh.kind": "fixed", "refresh.slot": 1})
+    assert after["refresh"] == {"kind": "fixed", "slot": 1, "rules": {"mu_beta": 2.0}}
+
+
+def test_a_missing_table_is_made() -> None:
+    assert changed(DOCUMENT, {"limits.staleness": 4})["limits"] == {"staleness": 4}
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("seed.x", "seed is 1"), ("", "no key"), ("strategy..x", "no key")]
+)
+def test_what_is_no_key_of_a_table_is_refused(key: str, said: str) -> None:
+    with pytest.raises(TaskError, match=said):
+        changed(DOCUMENT, {key: 1})
+
+
+def test_a_task_is_read_with_changes(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[model]\nfunction = "hocket.learn.models:digits_cnn"\n[data]\nkind = "digits"\n'
+    )
+    task = load_task(file, changes={"strategy.kind": "fedasync", "strategy.alpha": 0.25})
+    assert task.strategy == FedAsync(alpha=0.25)
+    assert load_task(file).strategy == FedASMU()
+    with pytest.raises(TaskError, match=r"mine\.toml: unknown key strategy\.alfa.*'alpha'"):
+        load_task(file, changes={"strategy.kind": "fedasync", "strategy.alfa": 0.25})
+
+
+def test_the_built_in_task_takes_changes_too() -> None:
+    assert default_task({"training.batch_size": 7}).training.batch_size == 7
+    assert default_task().training.batch_size == 16
+
+
+def test_later_layers_win() -> None:
+    first, second = {"seed": 1, "strategy.kind": "fedasmu"}, {"seed": 2, "strategy.iota0": 0.1}
+    assert layered(first, second) == {"seed": 2, "strategy.kind": "fedasmu", "strategy.iota0": 0.1}
+
+
+def test_a_layer_of_another_kind_undoes_what_was_set_of_its_table() -> None:
+    periodic = {"pace.kind": "periodic", "pace.period_s": 10.0, "seed": 1}
+    rounds = {"pace.kind": "rounds", "pace.cohort": 5}
+    assert layered(periodic, rounds) == {"seed": 1} | rounds
+    assert layered(periodic, {"pace.kind": "periodic"}) == periodic
+    assert layered({"refresh.slot": 1}, {"refresh.kind": "fixed"}) == {
+        "refresh.slot": 1,
+        "refresh.kind": "fixed",
+    }
