@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from hocket.cli.bench import bench
+from hocket.cli.compare import compare
 from hocket.cli.demo import demo
 from hocket.cli.doctor import doctor
 from hocket.cli.export import export
 from hocket.cli.inspect import devices, lineage, status, versions
 from hocket.cli.replay import replay
+from hocket.cli.simulate import simulate
 from hocket.cli.up import up
 from hocket.errors import HocketError
 
@@ -23,7 +25,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, up, status, devices, versions, lineage, replay, export, doctor):
+for command in (
+    demo,
+    up,
+    simulate,
+    compare,
+    status,
+    devices,
+    versions,
+    lineage,
+    replay,
+    export,
+    doctor,
+):
     app.command()(command)
 app.add_typer(bench, name="bench")
 

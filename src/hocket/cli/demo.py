@@ -19,7 +19,7 @@ from hocket.cli.source import open_live
 from hocket.cli.system import Plan, RunningSystem, free_port, running
 from hocket.cli.up import FleetOption, TaskOption, check_task, show, stop_signal, until_stopped
 from hocket.core.records import Status
-from hocket.errors import HocketError, StartupError
+from hocket.errors import HocketError
 
 LAST_EVALUATION_S = 20.0
 
@@ -46,8 +46,10 @@ def demo(
     if run is None:
         console.print("stopped before the task had ended: no report")
         raise typer.Exit(130)
+    from hocket.sim.run_folder import point_latest  # noqa: PLC0415 -- torch takes seconds
+
     write_report(run, folder)
-    _point_latest(runs, folder)
+    point_latest(runs, folder.name)
     _print_summary(summarise(run), runs / "latest")
 
 
@@ -79,15 +81,6 @@ async def _watch_to_the_end(system: RunningSystem, console: Console) -> RunData:
 
 def _is_evaluated(status: Status) -> bool:
     return status.evaluation is not None and status.evaluated_version == status.version
-
-
-def _point_latest(runs: Path, folder: Path) -> None:
-    """runs/latest becomes a link to the newest run, in one step."""
-    latest, partial = runs / "latest", runs / f".latest-{folder.name}"
-    if latest.exists() and not latest.is_symlink():
-        raise StartupError(f"{latest} is in the way: it is not a link; move it elsewhere")
-    partial.symlink_to(folder.name, target_is_directory=True)
-    partial.replace(latest)
 
 
 def _print_summary(summary: dict[str, Any], latest: Path) -> None:

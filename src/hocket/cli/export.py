@@ -1,4 +1,4 @@
-"""`hocket export`: a version of the model as a safetensors file."""
+"""`hocket export`: a version of the model as a safetensors file, or a task's history."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ from hocket.cli.where import System, find
 from hocket.errors import HocketError, NotFound
 from hocket.rpc.transfer import PulledModel
 
+HistoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--history", help="A new folder: write what the aggregator took in there, not a model."
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="With --history: an aggregator's data folder."),
+]
+TaskOption = Annotated[
+    Path | None,
+    typer.Option("--task", help="With --history: the task file (default: the folder's own)."),
+]
+
 
 def export(
     output_file: Annotated[Path, typer.Option("--output", "-o")] = Path("model.safetensors"),
@@ -22,9 +37,15 @@ def export(
     home: HomeOption = None,
     registry: RegistryOption = None,
     aggregator: AggregatorOption = None,
+    history: HistoryOption = None,
+    data_dir: DataOption = None,
+    task: TaskOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Write a version of the model as a safetensors file."""
+    """Write a version of the model as a safetensors file, or with --history a task's whole past."""
+    if history is not None:
+        _export_history(history, data_dir or find(home, None, None).aggregator_dir, task, output)
+        return
     system = find(home, registry, aggregator)
     partial = output_file.with_name(output_file.name + ".partial")
     try:
@@ -43,6 +64,18 @@ def export(
         print_json({"version": exported, "path": str(output_file), "bytes": size})
     else:
         typer.echo(f"version {exported} written to {output_file} ({in_bytes(size)})")
+
+
+def _export_history(folder: Path, data_dir: Path, task: Path | None, output: Format) -> None:
+    # Torch takes seconds to import: other commands must not have to wait for it.
+    from hocket.cli.history import export_history  # noqa: PLC0415 -- see above
+
+    written = export_history(data_dir, task, folder)
+    if output is Format.JSON:
+        facts = {"updates": written.updates, "versions": written.versions, "path": str(folder)}
+        print_json(facts)
+    else:
+        typer.echo(f"{written.updates} updates and {written.versions} versions written to {folder}")
 
 
 async def _export_live(system: System, version: int, path: Path) -> int:

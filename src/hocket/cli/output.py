@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 KIB = 1024.0
+MINUTE_S, HOUR_S = 60, 3600
 PIPED_WIDTH = 160  # a pipe has no width of its own
 LONG_COLUMNS = frozenset({"what to do", ""})
 
@@ -68,7 +69,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 TEXT_COLUMNS = frozenset(
     {"device", "state", "phase", "digest", "update", "outcome", "codec", "check", "result",
-     "what to do", "", "created", "labels"}
+     "what to do", "", "created", "labels", "method", "it"}
 )  # fmt: skip
 
 
@@ -84,3 +85,13 @@ def in_bytes(count: float) -> str:
 def in_rate(bytes_per_s: float) -> str:
     """A measured rate; a dash where nothing was measured."""
     return f"{in_bytes(bytes_per_s)}/s" if bytes_per_s else "-"
+
+
+def in_time(seconds: float) -> str:
+    """A span of time in its two largest units: '0.5 s', '3 min 20 s', '26 h 40 min'."""
+    if seconds < MINUTE_S:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole < 2 * HOUR_S:
+        return f"{whole // MINUTE_S} min {whole % MINUTE_S} s"
+    return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S} min"

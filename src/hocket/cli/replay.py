@@ -1,4 +1,4 @@
-"""`hocket replay`: a version rebuilt, bit for bit, from what is on disk."""
+"""`hocket replay`: a version, or a whole history, made again bit for bit from what is on disk."""
 
 from __future__ import annotations
 
@@ -30,15 +30,31 @@ OutputOption = Annotated[
 ]
 
 
+HistoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--history",
+        help="Live through the history in this folder, from `simulate --record` or `export`.",
+    ),
+]
+
+
 def replay(
     version: Annotated[int, typer.Option("--version", min=0, help="0: the newest.")] = 0,
     home: HomeOption = None,
     data_dir: DataOption = None,
     task: TaskOption = None,
     output_file: OutputOption = None,
+    history: HistoryOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Rebuild a version from snapshot and journal, and compare its digest with the record."""
+    """Rebuild a version from snapshot and journal, and compare its digest with the record.
+
+    With --history: live through a recorded history, and compare every version's digest.
+    """
+    if history is not None:
+        _relive(history, task, output)
+        return
     # Torch takes seconds to import: other commands must not have to wait for it.
     from hocket_aggregator.recovery.reader import read_digest  # noqa: PLC0415 -- see above
     from hocket_aggregator.recovery.replay import replay as rebuild  # noqa: PLC0415 -- see above
@@ -76,6 +92,33 @@ def replay(
         typer.echo("as recorded, bit for bit")
         if output_file is not None:
             typer.echo(f"written to {output_file}")
+
+
+def _relive(folder: Path, task: Path | None, output: Format) -> None:
+    from hocket.cli.history import relive_history  # noqa: PLC0415 -- as in replay
+
+    relived = relive_history(folder, task)
+    difference = relived.difference
+    if output is Format.JSON:
+        print_json(
+            {
+                "version": relived.version,
+                "digest": relived.digest,
+                "versions": relived.versions,
+                "updates": relived.updates,
+                "equal": difference is None,
+                "difference": difference,
+            }
+        )
+    else:
+        typer.echo(
+            f"version {relived.version}  digest {relived.digest}  ({relived.updates} updates, "
+            f"{relived.versions} versions made)"
+        )
+    if difference is not None:
+        raise CorruptState(f"{folder}, line {difference.line}: {difference.message}")
+    if output is Format.TABLE:
+        typer.echo("every version as recorded, bit for bit")
 
 
 def _task(origin: Origin) -> Task:

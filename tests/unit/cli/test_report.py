@@ -12,7 +12,7 @@ from support.runs import record, run
 from hocket.cli.dashboard import curve
 from hocket.cli.output import in_bytes, plain
 from hocket.cli.report import summarise, write_report
-from hocket.cli.report.figures import render
+from hocket.cli.report.demo_figures import render
 from hocket.core.update import Dropped, DropReason
 
 

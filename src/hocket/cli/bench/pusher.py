@@ -167,7 +167,7 @@ async def _keep_first(registry: RegistryClient, client: AggregatorClient) -> Pul
     terms = await client.get_task()
     keeper = await _join(registry, "keeper")
     first = await client.pull(
-        keeper, limit_bytes=terms.manifest.dense_bytes, version=FIRST_VERSION, for_training=True
+        keeper, limit_bytes=terms.down_bytes, version=FIRST_VERSION, for_training=True
     )
     if first is None:
         raise CorruptState(f"version {FIRST_VERSION} was not sent")

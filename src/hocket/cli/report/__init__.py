@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hocket.cli.report.demo_page import write_report
 from hocket.cli.report.run import RunData, collect
 from hocket.cli.report.summary import summarise
-from hocket.cli.report.writing import write_report
 
 __all__ = ["RunData", "collect", "summarise", "write_report"]

@@ -1,30 +1,27 @@
-"""The figures of a report, as SVG text."""
+"""The figures of a demo's report, as SVG text."""
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hocket.cli.report.drawing import COLOURS, PALE, colour, legend, svg
 from hocket.cli.report.run import RunData
 from hocket.core.ids import DeviceId
 from hocket.core.records import UpdateRecord
 from hocket.core.update import Dropped
 
-WIDTH_IN, HEIGHT_IN = 7.2, 3.2
-COLOURS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 MIB = 1024 * 1024
 Drawing = Callable[[RunData, Axes], None]
 
 
 def render(run: RunData) -> dict[str, str]:
     """Every figure: title to SVG."""
-    return {title: _svg(run, draw) for title, draw in FIGURES.items()}
+    return {title: svg(partial(draw, run)) for title, draw in FIGURES.items()}
 
 
 def accuracy_over_time(run: RunData, axes: Axes) -> None:
@@ -48,10 +45,10 @@ def staleness(run: RunData, axes: Axes) -> None:
     for index, (device_id, records) in enumerate(_by_device(run).items()):
         at = [record.received_unix_s - run.started_unix_s for record in records]
         taus = [record.outcome.tau for record in records]
-        axes.scatter(at, taus, s=14, alpha=0.8, color=_colour(index), label=device_id)
+        axes.scatter(at, taus, s=14, alpha=0.8, color=colour(index), label=device_id)
     axes.set(xlabel="seconds", ylabel="versions behind (tau)")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes)
+    legend(axes)
 
 
 def contributions(run: RunData, axes: Axes) -> None:
@@ -79,12 +76,12 @@ def bytes_per_device(run: RunData, axes: Axes) -> None:
     rows = list(range(len(members)))
     dense = [member.dense_bytes / MIB for member in members]
     wire = [member.wire_bytes / MIB for member in members]
-    axes.barh(rows, dense, color="#cbd5e1", label="as raw float32")
+    axes.barh(rows, dense, color=PALE, label="as raw float32")
     axes.barh(rows, wire, color=COLOURS[2], label="as pushed")
     axes.set_yticks(rows, [member.device_id for member in members])
     axes.invert_yaxis()
     axes.set(xlabel="MiB")
-    _legend(axes)
+    legend(axes)
 
 
 def _by_device(run: RunData) -> dict[DeviceId, list[UpdateRecord]]:
@@ -94,28 +91,6 @@ def _by_device(run: RunData) -> dict[DeviceId, list[UpdateRecord]]:
     for record in run.updates:
         found[record.header.device_id].append(record)
     return found
-
-
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
-
-
-def _legend(axes: Axes) -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def _svg(run: RunData, draw: Drawing) -> str:
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "hocket", "font.size": 9}):
-        sheet = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
-        axes = sheet.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-        draw(run, axes)
-        text = io.StringIO()
-        sheet.savefig(text, format="svg", metadata={"Date": None})
-    whole = text.getvalue()
-    return whole[whole.index("<svg") :]
 
 
 FIGURES: Mapping[str, Drawing] = {

@@ -1,0 +1,61 @@
+"""Jobs on a Ray cluster: the one that RAY_ADDRESS names, else one of this machine's cores.
+
+Files are named by their paths, so every machine of the cluster must have them at the same places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from hocket.cli.compare.engine import Told
+from hocket.cli.compare.worker import carry_out
+from hocket.errors import StartupError
+from hocket.sim.study.jobs import Failure, Job
+
+
+class OnRay:
+    """An engine of a Ray cluster. Raises StartupError where Ray is not installed."""
+
+    def __init__(self) -> None:
+        try:
+            import ray  # noqa: PLC0415 - only who asks for it needs it
+        except ImportError as missing:
+            raise StartupError(
+                "--engine ray needs Ray, which is not installed: pip install 'hocket[ray]', or "
+                "leave the option out and use this machine's cores"
+            ) from missing
+        self._ray: Any = ray
+        ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        # A lost worker's job is run once more; what a job itself raises is its outcome.
+        self._remote = ray.remote(num_cpus=1, max_retries=1)(carry_out)
+
+    @property
+    def lanes(self) -> int:
+        """The cluster's processor cores."""
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def run(self, jobs: Sequence[Job], told: Told) -> None:
+        """See Engine."""
+        pending = {self._remote.remote(job): job for job in jobs}
+        while pending:
+            done, _ = self._ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                job = pending.pop(reference)
+                try:
+                    outcome = self._ray.get(reference)
+                except self._ray.exceptions.RayError as error:
+                    outcome = Failure(f"{type(error).__name__}: {error}")
+                told(job, outcome)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ray.shutdown()

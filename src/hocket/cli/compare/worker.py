@@ -1,0 +1,58 @@
+"""What a worker does: it takes jobs until none is left, and tells what each came to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import cache
+from multiprocessing.connection import Connection
+
+from hocket.cli.compare.engine import Work
+from hocket.errors import HocketError
+from hocket.hosting.parent import PARENT_VARIABLE, end_with_parent
+from hocket.sim.study.jobs import Failure, Job, Outcome
+
+
+def serve(connection: Connection, parent: int, make_work: Callable[[], Work]) -> None:
+    """A worker process's main: jobs come in and outcomes go out, until the other end closes.
+
+    Ctrl-C is the parent's to answer; if the parent dies, so does the worker.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ[PARENT_VARIABLE] = str(parent)
+    end_with_parent()
+    work = make_work()
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        connection.send(outcome_of(job, work))
+
+
+def outcome_of(job: Job, work: Work) -> Outcome:
+    """The job's row, or why there is none: one failing job must not stop the others."""
+    try:
+        return work(job)
+    except HocketError as error:
+        return Failure(error.message)
+    except Exception as error:  # noqa: BLE001 - whatever it was, it is told by the job's name
+        return Failure(f"{type(error).__name__}: {error}")
+
+
+@cache
+def simulating() -> Work:
+    """The work of every study: real simulations, one torch thread each, data read once."""
+    import torch  # noqa: PLC0415 -- takes seconds, and the parent needs none
+
+    from hocket.sim.study.run_job import JobRunner  # noqa: PLC0415 -- imports torch
+
+    torch.set_num_threads(1)
+    return JobRunner(time.perf_counter)
+
+
+def carry_out(job: Job) -> Outcome:
+    """One simulation, in whatever process this is."""
+    return outcome_of(job, simulating())

@@ -1,0 +1,312 @@
+"""One simulated device: its participant's effects carried out in virtual time.
+
+What agent and performer do in a service, without waiting; the rules are the very same Participant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from hocket.core import events as ev
+from hocket.core import participant_events as pev
+from hocket.core.capability import Capability, CostLine
+from hocket.core.device import Device, DeviceState
+from hocket.core.ids import Incarnation, UpdateId
+from hocket.core.link import Link
+from hocket.core.participant import Participant, ParticipantRules
+from hocket.core.participant_header import header_of
+from hocket.core.strategy import Global
+from hocket.core.terms import TaskTerms, Trigger
+from hocket.core.update import Dropped
+from hocket.errors import HocketError, NotFinite
+from hocket.sim.agenda import Entry
+from hocket.sim.calls import Answer, BasePull, FreshPull, Push
+from hocket.sim.charge import batch_sizes, finish_at, jitter, work_s
+from hocket.sim.courier import Network, SimCourier
+from hocket.sim.fleet import DevicePlan
+from hocket.sim.learner import Learner, Workshop
+from hocket.sim.result import DeviceCounts
+from hocket.sim.server import Base
+from hocket.sim.tracer import Kind, Row
+
+MERGE_EXAMPLES = 256  # on which a merge judges a model, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all devices of a simulation share."""
+
+    network: Network
+    workshop: Workshop
+    terms: TaskTerms
+    rules: ParticipantRules
+    lease_s: float
+    seed: int
+
+
+class SimDevice:
+    """A device of the fleet. `come` and `go` say when it is there."""
+
+    __slots__ = (
+        "_around",
+        "_courier",
+        "_expiry",
+        "_fresh",
+        "_learner",
+        "_leaving",
+        "_participant",
+        "_pull_began_s",
+        "_reported",
+        "_said_busy",
+        "counts",
+        "plan",
+    )
+
+    def __init__(self, plan: DevicePlan, around: Surroundings) -> None:
+        self.plan = plan
+        self.counts = DeviceCounts(plan.device_id, plan.device_class.name, plan.link.name)
+        self._around = around
+        self._courier = SimCourier(plan, around.network, self.counts)
+        self._participant: Participant | None = None  # both made by the first trigger
+        self._learner: Learner | None = None
+        self._fresh: Global[Tensor] | None = None
+        self._pull_began_s = 0.0
+        self._reported: Link | None = None  # what the registry knows of its link
+        self._leaving = False  # as soon as this training is over
+        self._said_busy = False  # when it subscribed last
+        self._expiry: Entry | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a training is in flight."""
+        return self._participant is not None and self._participant.busy
+
+    # --- there or not
+
+    def come(self) -> None:
+        """It is there: joins if it holds no lease, subscribes, and goes on with its calls."""
+        if self._leaving:
+            self._leaving = False
+            return  # it never went
+        courier, server = self._courier, self._around.network.server
+        if self._expiry is None:
+            courier.incarnation = Incarnation(courier.incarnation + 1)
+            self._report()
+        else:
+            self._around.network.agenda.cancel(self._expiry)
+            self._expiry = None
+        self._said_busy = self.busy
+        self._trace("come")
+        server.take(ev.Subscribed(courier.caller, training=self._said_busy))
+        courier.came()
+
+    def go(self) -> None:
+        """It is gone, unless it finishes its training first."""
+        if self.plan.mid_training == "finish" and self.busy:
+            self._leaving = True
+            return
+        network = self._around.network
+        self._trace("leave")
+        self._courier.went()
+        network.server.take(ev.Unsubscribed(self._courier.caller))
+        self._expiry = network.agenda.after(self._around.lease_s, self._expire)
+
+    def _expire(self) -> None:
+        """Silent for longer than its lease: the next time it joins anew."""
+        self._expiry = None
+        self._around.network.server.take(ev.DeviceSeen(self._record(DeviceState.EXPIRED)))
+
+    def _report(self) -> None:
+        """What the registry hears of it, and tells the aggregator."""
+        self._reported = self._courier.link
+        self._around.network.server.take(ev.DeviceSeen(self._record(DeviceState.ALIVE)))
+
+    def _record(self, state: DeviceState) -> Device:
+        device_class = self.plan.device_class
+        capability = Capability(
+            costs=self.plan.own_costs,
+            processor_share=device_class.processor_share,
+            memory_bytes=device_class.memory_bytes,
+            num_examples=self._around.workshop.num_examples_of(self.plan),
+        )
+        return Device(
+            self.plan.device_id,
+            self._courier.incarnation,
+            state,
+            capability,
+            (self._courier.link,),
+            labels=device_class.labels,
+        )
+
+    # --- the participant
+
+    def trigger(self, incarnation: Incarnation, trigger: Trigger) -> None:
+        """A trigger has arrived; it is lost on a device that is away or not whom it was for."""
+        if self._courier.here and self._courier.incarnation == incarnation:
+            if self._participant is None:
+                self._participant = Participant(self._around.rules, self.plan.device_id)
+                self._learner = self._around.workshop.learner(self.plan)
+            self._tell(pev.Triggered(trigger))
+
+    def _tell(self, event: pev.Event) -> None:
+        participant, learner = self._at_work()
+        for effect in participant.handle(event, self._around.network.agenda.now):
+            self._do(effect, participant, learner)
+
+    def _do(self, effect: pev.Effect, participant: Participant, learner: Learner) -> None:
+        match effect:
+            case pev.Pull():
+                self._pull_began_s = self._around.network.agenda.now
+                call = BasePull(self._courier, learner.down_bytes, self._pulled)
+                self._courier.begin(call)
+            case pev.TrainEpoch(epoch):
+                self._train(epoch, participant.trainings, learner)
+            case pev.PullFresh(base):
+                self._around.network.counts.fresh_pulls += 1
+                fresh = FreshPull(self._courier, base, learner.down_bytes, self._fresh_came)
+                self._courier.begin(fresh)
+            case pev.Merge(version, beta):
+                self._merge(version, beta, learner)
+            case pev.Push():
+                self._push(effect, participant, learner)
+            case pev.PutBackResidual():
+                learner.put_back()
+            case pev.ForgetResidual():
+                learner.forget()
+            case pev.Rest(gave_up):
+                self._rest(gave_up=gave_up)
+
+    def _pulled(self, base: Base) -> None:
+        participant, learner = self._at_work()
+        version = base.model.version
+        learner.start(base.model.model, base.exchanged, participant.trainings)
+        self._trace("pull", version=version, bytes=learner.down_bytes)
+        self._tell(pev.Pulled(version))
+
+    def _fresh_came(self, fresh: Global[Tensor] | None) -> None:
+        self._fresh = fresh
+        version = None if fresh is None else fresh.version
+        self._trace("fresh", version=version or -1)
+        self._tell(pev.FreshArrived(version))
+
+    # --- work
+
+    def _train(self, epoch: int, training: int, learner: Learner) -> None:
+        """Charge an epoch now; whoever needs its result has it computed."""
+        agenda, device_class = self._around.network.agenda, self.plan.device_class
+        shares, now = device_class.shares, agenda.now
+        share = shares.at(now)
+        cost = learner.row_cost(share)
+        sizes = batch_sizes(learner.num_examples, self._around.terms.training.batch_size)
+        uneven = jitter(
+            device_class.jitter, self._around.seed, self.plan.device_id, training, epoch
+        )
+        work = work_s(self._line, [(size, cost) for size in sizes], self.plan.slowness * uneven)
+        busy_s = work + (device_class.overhead_s if epoch == 1 else 0.0)
+        end_s = finish_at(now, busy_s, shares)
+        learner.note(epoch, share)
+        self.counts.busy_s += end_s - now
+        agenda.at(end_s, partial(self._epoch_done, epoch, end_s - now))
+
+    def _epoch_done(self, epoch: int, seconds: float) -> None:
+        self._trace("epoch", slot=epoch, seconds=seconds)
+        self._tell(pev.EpochDone())
+
+    def _merge(self, version: int, beta: float, learner: Learner) -> None:
+        """Mix the fresh model in. Judging both costs about a step on as many examples."""
+        fresh, self._fresh = self._fresh, None
+        if fresh is None:
+            raise RuntimeError("asked to merge a fresh model that was not pulled")
+        try:
+            report = learner.merge(fresh.model, beta)
+        except NotFinite:
+            self._fail()
+            return
+        reward = report.loss_before - report.loss_after
+        self._around.network.counts.merges += 1
+        self._trace("merge", version=version, weight=beta, reward=reward)
+        agenda, shares = self._around.network.agenda, self.plan.device_class.shares
+        examples = min(MERGE_EXAMPLES, learner.num_examples)
+        end_s = finish_at(agenda.now, self._line.step_s(examples) * self.plan.slowness, shares)
+        self.counts.busy_s += end_s - agenda.now
+        agenda.at(end_s, partial(self._tell, pev.Merged(reward, report.inner_product)))
+
+    @property
+    def _line(self) -> CostLine:
+        """Seconds of its class's optimiser step at the width that it trains."""
+        line = Capability(self.plan.costs).cost_at(self.plan.device_class.keep)
+        if line is None:
+            raise RuntimeError(f"class {self.plan.device_class.name!r} has no costs")
+        return line
+
+    # --- the update
+
+    def _push(self, push: pev.Push, participant: Participant, learner: Learner) -> None:
+        try:
+            parcel = learner.finish()
+        except NotFinite:
+            self._fail()
+            return
+        self.counts.trainings += 1
+        self._around.network.counts.trainings += 1
+        update_id = UpdateId(f"{self.plan.device_id}-{participant.trainings}")
+        header = header_of(
+            push,
+            self._courier.caller,
+            update_id,
+            parcel.trained,
+            self._around.terms,
+            learner.spec,
+        )
+        self._trace("push", version=push.base_version, bytes=parcel.payload.header.wire_bytes)
+        self._courier.begin(Push(self._courier, header, parcel, self._answered))
+
+    def _answered(self, answer: Answer) -> None:
+        if isinstance(answer, HocketError):
+            self._around.network.counts.updates_refused += 1
+            self._trace("settle", outcome=answer.reason.lower())
+            self._tell(pev.PushRefused(answer))
+        else:
+            _, learner = self._at_work()
+            learner.settled(self._around.network.agenda.now - self._pull_began_s)
+            if not isinstance(answer, Dropped):
+                self.counts.updates_accepted += 1
+            self._tell(pev.PushSettled(answer))
+
+    def _fail(self) -> None:
+        """Training diverged."""
+        self._around.network.counts.failures += 1
+        self._tell(pev.Failed())
+
+    def _rest(self, *, gave_up: bool) -> None:
+        """Between two trainings: tell the registry what the link carries.
+
+        An aggregator that was told of a training when the device subscribed may have had its
+        update before: it too must hear that there is none.
+        """
+        courier, server = self._courier, self._around.network.server
+        if courier.here and (gave_up or (self._said_busy and not self.busy)):
+            self._said_busy = False
+            server.take(ev.Unsubscribed(courier.caller))
+            server.take(ev.Subscribed(courier.caller, training=False))
+        if courier.here and courier.link != self._reported:
+            self._report()
+        if self._leaving and not self.busy:
+            self._leaving = False
+            self.go()
+
+    def _at_work(self) -> tuple[Participant, Learner]:
+        if self._participant is None or self._learner is None:
+            raise RuntimeError("told something before the first trigger")
+        return self._participant, self._learner
+
+    def _trace(self, kind: Kind, **facts: Any) -> None:
+        network = self._around.network
+        if network.tracer.wants(kind):
+            training = self._participant.trainings if self._participant is not None else -1
+            row = Row(kind, network.agenda.now, self.plan.device_id, training=training, **facts)
+            network.tracer.row(row)

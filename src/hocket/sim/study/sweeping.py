@@ -1,0 +1,114 @@
+"""A study from its first job to its findings. How jobs are run is somebody else's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hocket.sim.study.jobs import Failure, Job, Outcome, Row
+from hocket.sim.study.planning import Chosen, Plan
+from hocket.sim.study.results import Table, rows_of, tabulate, targets_of
+from hocket.sim.study.study import Dataset
+from hocket.sim.study.tuning import choose, score
+
+Run = Callable[[Sequence[Job]], Mapping[str, Outcome]]
+"""Runs jobs; what each came to, by its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """How one method's point was chosen on one dataset."""
+
+    dataset: str
+    method: str
+    points: tuple[Mapping[str, Any], ...]
+    scores: tuple[float | None, ...]  # None: the run failed
+    chosen: int | None
+    trainings: int  # that all points took
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a study came to."""
+
+    plan: Plan
+    tuned: tuple[Tuned, ...]
+    runs: Mapping[str, Mapping[str, Mapping[int, Row]]]  # by dataset, method and seed
+    settings: Mapping[str, Mapping[str, Mapping[str, Any]]]  # changes, by dataset and method
+    failures: tuple[tuple[Job, str], ...]  # and why
+    tables: tuple[Table, ...]
+    process_s: float  # machine time of all jobs, summed
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One JSON row for each dataset, method, seed and target."""
+        return [
+            row
+            for table in self.tables
+            for row in rows_of(table, self.runs[table.dataset], self.settings[table.dataset])
+        ]
+
+
+def sweep(plan: Plan, run: Run) -> Findings:
+    """Tune, choose, run what is reported, and put it side by side."""
+    tuning = plan.tuning_jobs()
+    outcomes = dict(run(tuning))
+    tuned = _tuned(plan, tuning, outcomes)
+    chosen: Chosen = {(one.dataset, one.method): one.chosen for one in tuned}
+    report = plan.report_jobs(chosen)
+    outcomes |= run(report)
+    runs: dict[str, dict[str, dict[int, Row]]] = {}
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for job in report:
+        outcome = outcomes[job.settings.key]
+        settings.setdefault(job.dataset, {})[job.method] = job.settings.changes
+        if isinstance(outcome, Row):
+            rows = runs.setdefault(job.dataset, {}).setdefault(job.method, {})
+            rows[job.settings.seed] = outcome
+    jobs = {job.settings.key: job for job in (*tuning, *report)}
+    return Findings(
+        plan=plan,
+        tuned=tuple(tuned),
+        runs=runs,
+        settings=settings,
+        failures=tuple(
+            (jobs[key], outcome.message)
+            for key, outcome in outcomes.items()
+            if isinstance(outcome, Failure)
+        ),
+        tables=tuple(
+            _table(plan, dataset, runs[dataset.name])
+            for dataset in plan.datasets
+            if dataset.name in runs
+        ),
+        process_s=sum(row.wall_s for row in outcomes.values() if isinstance(row, Row)),
+    )
+
+
+def _tuned(plan: Plan, jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> list[Tuned]:
+    by_method: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        by_method.setdefault((job.dataset, job.method), []).append(job)
+    last = plan.study.tuning.last
+    found = []
+    for (dataset, method), mine in by_method.items():
+        results = [outcomes[job.settings.key] for job in mine]
+        found.append(
+            Tuned(
+                dataset,
+                method,
+                plan.points(plan.study.method(method)),
+                tuple(score(result, last) for result in results),
+                choose(results, last),
+                sum(result.trainings for result in results if isinstance(result, Row)),
+            )
+        )
+    return found
+
+
+def _table(plan: Plan, dataset: Dataset, runs: Mapping[str, Mapping[int, Row]]) -> Table:
+    study = plan.study
+    targets = dataset.targets or targets_of(runs, study.targets)
+    variants = [known.name for known in study.methods if known.follows == study.compared]
+    return tabulate(dataset.name, runs, study.compared, targets, variants)

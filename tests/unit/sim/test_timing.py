@@ -1,0 +1,104 @@
+"""Recorded timings lived through with real training: what is held to, and what may differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.histories import entries, recorded
+from support.simulations import Rows, fleet, ready, stopwatch, task
+
+from hocket.errors import TaskError
+from hocket.sim.fleet import FleetFile
+from hocket.sim.history import Closed, History, Settled
+from hocket.sim.result import Result
+from hocket.sim.timing import Replay, plans_of
+from hocket.task import Task
+
+SLOW_LINK = {"name": "l", "up_bytes_per_s": 4000.0, "down_bytes_per_s": 20000.0, "loss": 0.1}
+FEDASMU: dict[str, Any] = {
+    "strategy": {"kind": "fedasmu"},
+    "refresh": {"kind": "learned"},
+    "training": {"local_epochs": 3, "batch_size": 8, "learning_rate": 0.1},
+    "codec": {"kind": "topk", "ratio": 0.1},
+}
+ROUNDS: dict[str, Any] = {
+    "strategy": {"kind": "fedavg", "cohort": 3},
+    "pace": {"kind": "rounds", "cohort": 3, "over_selection": 1.4, "deadline_s": 2.0},
+}
+UNEQUAL = (
+    {"name": "quick", "per_example_s": 0.005},
+    {"name": "slow", "per_example_s": 0.08, "share": 2.0},
+)
+
+
+def replayed(some_task: Task, devices: FleetFile, history: History) -> tuple[Replay, Result, Rows]:
+    prepared, rows = ready(some_task, devices), Rows()
+    replay = Replay(
+        prepared, history, plans_of(history, prepared), stopwatch=stopwatch, tracer=rows
+    )
+    return replay, replay.run(), rows
+
+
+def test_the_same_task_learns_the_same_again(tmp_path: Path) -> None:
+    devices = fleet(5, link=[SLOW_LINK], stop={"versions": 20})
+    result, history = recorded(task(**FEDASMU), devices, tmp_path)
+    replay, again, rows = replayed(task(**FEDASMU), devices, history)
+    told = [entry for entry in entries(history) if isinstance(entry, Settled)]
+    assert [r.tau for r in rows.of("settle")] == [entry.outcome.tau for entry in told]
+    assert [r.at_s for r in rows.of("settle")] == [entry.at_s for entry in told]
+    assert replay.unlike == 0
+    assert again.digest == result.digest
+    assert again.counts.merges == sum(e.header.refresh is not None for e in told) > 0
+    assert again.counts.tau_sum == result.counts.tau_sum > 0
+    assert again.counts.bytes_up == sum(e.payload.header.wire_bytes for e in told if e.payload)
+    assert again.virtual_s == result.virtual_s
+
+
+def test_rounds_close_where_they_were_closed(tmp_path: Path) -> None:
+    devices = fleet(6, classes=UNEQUAL, stop={"versions": 8})
+    result, history = recorded(task(**ROUNDS), devices, tmp_path)
+    closed = [entry.version for entry in entries(history) if isinstance(entry, Closed)]
+    assert len(closed) > 1
+    replay, again, rows = replayed(task(**ROUNDS), devices, history)
+    assert replay.unlike == 0
+    assert again.newest.version == result.newest.version
+    assert set(closed) <= {row.version for row in rows.of("version")}
+    assert again.counts.updates_dropped == result.counts.updates_dropped > 0
+
+
+def test_another_strategy_is_tried_on_the_same_timing(tmp_path: Path) -> None:
+    devices = fleet(4, stop={"versions": 13})
+    _, history = recorded(task(), devices, tmp_path)
+    waiting = task(strategy={"kind": "fedbuff", "goal": 3})
+    replay, again, rows = replayed(waiting, devices, history)
+    told = [entry for entry in entries(history) if isinstance(entry, Settled)]
+    assert [r.update_id for r in rows.of("settle")] == [e.header.update_id for e in told]
+    assert again.newest.version == 1 + 12 // 3
+    assert replay.unlike > 0  # fewer versions, so nobody is as far behind
+
+
+def test_evaluations_fall_on_the_fleets_grid(tmp_path: Path) -> None:
+    devices = fleet(3, stop={"virtual_s": 10.0}, evaluation={"every_s": 2.0})
+    _, history = recorded(task(), devices, tmp_path)
+    _, again, rows = replayed(task(), devices, history)
+    times = [point.at_s for point in again.curve]
+    assert times[:5] == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert [row.at_s for row in rows.of("evaluate")] == times
+
+
+def test_devices_are_found_by_name_or_given_out_in_order(tmp_path: Path) -> None:
+    own = [{"name": name, "class": "phone", "shard": 0} for name in ("pi", "tv")]
+    named = fleet(None, device=own, stop={"versions": 5})
+    _, history = recorded(task(), named, tmp_path)
+    first = next(e.header.device_id for e in entries(history) if isinstance(e, Settled))
+    plans = plans_of(history, ready(task(), fleet(9)))
+    assert set(plans) == {"pi", "tv"}
+    assert {plan.index for plan in plans.values()} == {0, 1}
+    assert plans[first].device_id == first
+    with pytest.raises(TaskError, match="set devices = 2"):
+        plans_of(history, ready(task(), fleet(1)))
+    other = fleet(None, device=[own[0] | {"name": "pi"}, own[0] | {"name": "radio"}])
+    with pytest.raises(TaskError, match="no device 'tv'"):
+        plans_of(history, ready(task(), other))
