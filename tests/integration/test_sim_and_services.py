@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import xxhash
+from hocket_aggregator.job import Core
 from hocket_device.__main__ import compose
 from hocket_device.settings import Settings
 from support.aggregating import Running, aggregating, until
@@ -23,6 +24,7 @@ from support.registry import IDLE, serving_registry
 from support.serving import serving
 from support.simulations import Rows, fleet, ready, stopwatch, task
 
+from hocket.core.clock import Clock
 from hocket.core.device import Caller
 from hocket.core.ids import DeviceId
 from hocket.core.scheduling import Periodic
@@ -66,8 +68,9 @@ limit = 50
 STRATEGIES = {
     "fedasmu": """
 [pace]
-kind = "concurrent"
-devices = 3
+kind = "periodic"
+period_s = 1.0
+triggers = 3
 [stop]
 versions = 20
 """,
@@ -76,8 +79,9 @@ versions = 20
 kind = "fedbuff"
 goal = 3
 [pace]
-kind = "concurrent"
-devices = 3
+kind = "periodic"
+period_s = 1.0
+triggers = 3
 [stop]
 versions = 7
 """,
@@ -189,8 +193,24 @@ async def live(folder: Path, names: tuple[str, ...]) -> None:
             serving(aggregator_service(running.aggregator.service)) as aggregator,
             agents(names, folder, registry, aggregator),
         ):
-            await until(lambda: running.aggregator.core.finished is not None)
+            await all_periods(running.aggregator.core, running.clock, len(names))
         (folder / "digest").write_text(await running.digest())
+
+
+async def all_periods(core: Core, clock: Clock, devices: int) -> None:
+    """Let a period end whenever all devices wait for it, until the task is over.
+
+    So they train at once, whoever is ready first.
+    """
+    assert isinstance(clock, ManualClock)
+
+    def idle() -> bool:
+        return len(core.fleet.idle) == devices
+
+    while core.finished is None:
+        await until(lambda: idle() or core.finished is not None)
+        await clock.advance(1.0)
+        await until(lambda: not idle() or core.finished is not None)
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from pathlib import Path
 from support.simulations import ready, stopwatch
 
 from hocket.cli.history import write_history
-from hocket.sim import Simulation
 from hocket.sim.fleet import FleetFile
 from hocket.sim.history import (
     Entry,
@@ -19,6 +18,7 @@ from hocket.sim.history import (
     read_history,
 )
 from hocket.sim.result import Result
+from hocket.sim.simulation import Simulation
 from hocket.task import Task
 from hocket.task.setup import Setup
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hocket.sim import Prepared, Simulation, prepare, scenario_of
 from hocket.sim.fleet import FleetFile
+from hocket.sim.preparing import Prepared, prepare
 from hocket.sim.result import Result
+from hocket.sim.scenario import scenario_of
+from hocket.sim.simulation import Simulation
 from hocket.sim.tracer import Kind, Row
 from hocket.task import Task
 from hocket.task.document import parse_document

@@ -12,7 +12,7 @@ from hocket.cli.inspect import AggregatorOption, HomeOption, RegistryOption
 from hocket.cli.output import Format, FormatOption, in_bytes, print_json
 from hocket.cli.source import open_live
 from hocket.cli.where import System, find
-from hocket.errors import HocketError, NotFound
+from hocket.errors import HocketError, InvalidRequest, NotFound
 from hocket.rpc.transfer import PulledModel
 
 HistoryOption = Annotated[
@@ -44,8 +44,15 @@ def export(
 ) -> None:
     """Write a version of the model as a safetensors file, or with --history a task's whole past."""
     if history is not None:
+        if version or registry or aggregator:
+            raise InvalidRequest(
+                "a history is written whole, from the aggregator's data folder: --history goes "
+                "with --home or --data-dir, and --task"
+            )
         _export_history(history, data_dir or find(home, None, None).aggregator_dir, task, output)
         return
+    if data_dir or task:
+        raise InvalidRequest("--data-dir and --task go with --history; see --help")
     system = find(home, registry, aggregator)
     partial = output_file.with_name(output_file.name + ".partial")
     try:

@@ -13,7 +13,7 @@ from hocket_aggregator.settings import data_roots
 from hocket.cli.inspect import HomeOption
 from hocket.cli.output import Format, FormatOption, print_json
 from hocket.cli.where import find
-from hocket.errors import CorruptState
+from hocket.errors import CorruptState, InvalidRequest
 
 if TYPE_CHECKING:
     from hocket.task import Task
@@ -53,6 +53,8 @@ def replay(
     With --history: live through a recorded history, and compare every version's digest.
     """
     if history is not None:
+        if version or home or data_dir or output_file:
+            raise InvalidRequest("--history is lived through whole: it goes with --task only")
         _relive(history, task, output)
         return
     # Torch takes seconds to import: other commands must not have to wait for it.

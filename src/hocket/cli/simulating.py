@@ -78,15 +78,15 @@ def simulate(wishes: Wishes, console: Console) -> Run:
     began_s = time.perf_counter()
     history = None if wishes.replay is None else read_history(wishes.replay)
     prepared = _prepare(wishes, history)
-    recorded = None if history is None else Recorded(history, plans_of(history, prepared))
+    cast = None if history is None else Cast(history, plans_of(history, prepared))
     data_s = time.perf_counter() - began_s
-    if recorded is None:
+    if cast is None:
         tally = Tally.of(prepared.scenario.fleet, prepared.roster)
     else:
-        tally = Tally(recorded.class_of)
+        tally = Tally(cast.class_of)
     with RunFolder(wishes.runs, _name(prepared.scenario)) as folder:
         try:
-            result = _simulate(prepared, recorded, wishes, tally, folder.path, console)
+            result = _simulate(prepared, cast, wishes, tally, folder.path, console)
             summary = summarise(result, command=wishes.command, data_s=data_s)
             write_json(folder.path / SUMMARY_FILE, summary)
             write_report(result, tally, summary, folder.path)
@@ -99,7 +99,7 @@ def simulate(wishes: Wishes, console: Console) -> Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Cast:
     """A history, and who of the fleet plays whom in it."""
 
     history: History
@@ -130,9 +130,9 @@ def _name(scenario: Scenario) -> str:
     return f"{scenario.fleet.name}-{scenario.task.strategy.kind}-{scenario.seed}-{moment}"
 
 
-def _simulate(  # noqa: PLR0913 -- all that a run is made of
+def _simulate(
     prepared: Prepared,
-    recorded: Recorded | None,
+    cast: Cast | None,
     wishes: Wishes,
     tally: Tally,
     folder: Path,
@@ -150,15 +150,15 @@ def _simulate(  # noqa: PLR0913 -- all that a run is made of
         watch = stack.enter_context(view_of(prepared.scenario, console)).show
         stack.enter_context(few_collections())
         simulation: Simulation | Replay
-        if recorded is None:
+        if cast is None:
             simulation = Simulation(
                 prepared, stopwatch=time.perf_counter, tracer=tracer, watch=watch, sinks=sinks
             )
         else:
             simulation = Replay(
                 prepared,
-                recorded.history,
-                recorded.plans,
+                cast.history,
+                cast.plans,
                 stopwatch=time.perf_counter,
                 tracer=tracer,
                 watch=watch,

@@ -23,16 +23,19 @@ class Link:
     def after_upload(self, num_bytes: int, seconds: float) -> Link:
         """With one more finished transfer to the peer."""
         rate = _measured(self.up_bytes_per_s, num_bytes, seconds)
-        return replace(self._counted(broke_off=False), up_bytes_per_s=rate)
+        loss, transfers = self._counted(broke_off=False)
+        return replace(self, up_bytes_per_s=rate, loss=loss, transfers=transfers)
 
     def after_download(self, num_bytes: int, seconds: float) -> Link:
         """With one more finished transfer from the peer."""
         rate = _measured(self.down_bytes_per_s, num_bytes, seconds)
-        return replace(self._counted(broke_off=False), down_bytes_per_s=rate)
+        loss, transfers = self._counted(broke_off=False)
+        return replace(self, down_bytes_per_s=rate, loss=loss, transfers=transfers)
 
     def after_break(self) -> Link:
         """With one more transfer that broke off."""
-        return self._counted(broke_off=True)
+        loss, transfers = self._counted(broke_off=True)
+        return replace(self, loss=loss, transfers=transfers)
 
     def after_round_trip(self, seconds: float) -> Link:
         """With one more timed round trip of a small message."""
@@ -44,9 +47,9 @@ class Link:
         down_s = down_bytes / self.down_bytes_per_s if self.down_bytes_per_s else 0.0
         return up_s + down_s + 2 * self.rtt_s
 
-    def _counted(self, *, broke_off: bool) -> Link:
-        loss = self.loss + SMOOTHING * (float(broke_off) - self.loss)
-        return replace(self, loss=loss, transfers=self.transfers + 1)
+    def _counted(self, *, broke_off: bool) -> tuple[float, int]:
+        """Loss and number of transfers, with one more."""
+        return self.loss + SMOOTHING * (float(broke_off) - self.loss), self.transfers + 1
 
 
 def _measured(known: float, num_bytes: int, seconds: float) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hocket.learn.data.examples import Examples
+from hocket.learn.global_chance import drawing_from
 
 _SEED = 1
 
@@ -21,7 +22,7 @@ def layout_for(module: nn.Module, input_shape: tuple[int, ...]) -> torch.memory_
     """The layout in which inputs of this shape (one example's) are given to the module.
 
     It depends on the module and the shape alone, so everybody who trains or evaluates a model
-    comes to the same bits. The module is left as it was, and so is torch's global generator.
+    comes to the same bits. The module is left as it was, and so are torch's global generators.
     """
     several_channels = len(input_shape) == 3 and input_shape[0] > 1
     convolves = any(tensor.ndim == 4 for tensor in module.parameters())
@@ -40,11 +41,11 @@ def laid_out(examples: Examples, layout: torch.memory_format) -> Examples:
 def _takes_channels_last(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
     """Try one training step's passes, and one of evaluation, on two made-up examples."""
     made_up = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(_SEED))
-    inputs = made_up.contiguous(memory_format=torch.channels_last)
+    device = next(module.parameters()).device
+    inputs = made_up.contiguous(memory_format=torch.channels_last).to(device)
     was_training = module.training
     try:
-        with torch.random.fork_rng(devices=[]):  # the model's own dropout draws from it
-            torch.manual_seed(_SEED)
+        with drawing_from(_SEED, device):
             _try(module, inputs)
     except Exception:  # noqa: BLE001 - a user's model may raise anything, and contiguous is safe
         return False
@@ -58,7 +59,8 @@ def _try(module: nn.Module, inputs: Tensor) -> None:
     used = leaves | {name: buffer.clone() for name, buffer in module.named_buffers()}
     module.train()
     scores = functional_call(module, used, (inputs,))
-    loss = F.cross_entropy(scores, torch.zeros(len(inputs), dtype=torch.int64))
+    labels = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
+    loss = F.cross_entropy(scores, labels)
     torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     module.eval()
     with torch.no_grad():

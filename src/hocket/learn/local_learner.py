@@ -92,7 +92,8 @@ class LocalLearner:
 
     Args:
         blueprint: the task's model and rules.
-        examples: what the device learns from.
+        examples: what the device learns from. Where they are it trains, in the CPU's memory or a
+            GPU's, and there its local rule has its vectors; models come and go on the CPU.
         effort: what surrounds the work.
         keep: share of channels of the submodel that the device trains; 1 is the full model.
         name: the device's, for its random draws: the same name draws the same.
@@ -211,11 +212,11 @@ class LocalLearner:
         """
         with self.effort.other():
             weights = self.trainer.weights()
-            delta = weights - self._base
+            delta = weights.cpu() - self._base
             manifest = self._manifest
             kept, extra = ({}, None) if self._half is None else self._half.end(weights, self._steps)
             if extra is not None:
-                delta, manifest = torch.cat((delta, extra)), manifest.doubled
+                delta, manifest = torch.cat((delta, extra.cpu())), manifest.doubled
             chance = self._chance("encode")
             codec = self.blueprint.codec
             payload = self.feedback.compress(delta, manifest, codec, chance, self.spec)
@@ -238,8 +239,9 @@ class LocalLearner:
         self.memory.settled(seconds)
 
     def _begin(self, base: Tensor, training: int, extra: Tensor | None = None) -> None:
-        self._half = self._begin_half(base, extra)
-        self.trainer.start(base, self._half)
+        there = base.to(self.trainer.device)
+        self._half = self._begin_half(there, extra)
+        self.trainer.start(there, self._half)
         self._base, self._training, self._steps = base, training, 0
 
     def _begin_half(self, base: Tensor, extra: Tensor | None) -> LocalHalf | None:
@@ -253,7 +255,8 @@ class LocalLearner:
             self.memory.mean_delay_s,
             self.blueprint.features,
         )
-        return rule.begin(base, extra, self.memory.kept, facts)
+        beside = None if extra is None else extra.to(base.device)
+        return rule.begin(base, beside, self.memory.kept, facts)
 
     def _chance(self, purpose: str, counter: int = 0) -> torch.Generator:
         seed = stream_seed(self.blueprint.terms.seed, self._name, purpose, self._training, counter)

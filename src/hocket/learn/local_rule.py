@@ -2,7 +2,8 @@
 
 A `LocalRule` is built from the task's terms (`core.terms.LocalTerms`) and lives in the file of the
 strategy that it belongs to; `begin` gives the `LocalHalf` of one training. All vectors are flat,
-laid out as `LocalFacts.manifest`: the model that this device trains, or the part that it keeps.
+laid out as `LocalFacts.manifest`: the model that this device trains, or the part that it keeps. All
+are where it trains, in the CPU's memory or a GPU's, and what a half makes must be there too.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Stack:
         for name, slope in slopes.items():
             descend(weights[name], slope, speed.get(name), self._rules)
         squares = chances.gather(2, labels.unsqueeze(2)).double().square_().mean(dim=(1, 2))
-        pairs = zip(means.tolist(), squares.tolist(), strict=True)
+        pairs = zip(means.cpu().tolist(), squares.cpu().tolist(), strict=True)
         return [BatchLoss(mean, square) for mean, square in pairs]
 
     def give_back(self, row: int) -> None:
@@ -106,14 +106,15 @@ def _agrees(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
     rules = TrainingRules(local_epochs=1, batch_size=_TRIAL_EXAMPLES, learning_rate=1.0)
     chance = torch.Generator().manual_seed(_SEED)
     start = flatten(module)
-    inputs = torch.randn(_TRIAL_MODELS, _TRIAL_EXAMPLES, *input_shape, generator=chance)
-    labels = torch.zeros(_TRIAL_MODELS, _TRIAL_EXAMPLES, dtype=torch.int64)
+    made_up = torch.randn(_TRIAL_MODELS, _TRIAL_EXAMPLES, *input_shape, generator=chance)
+    inputs = made_up.to(start.device)
+    labels = torch.zeros(_TRIAL_MODELS, _TRIAL_EXAMPLES, dtype=torch.int64, device=start.device)
     trainers = [LocalTrainer(module, rules, *pair) for pair in zip(inputs, labels, strict=True)]
     for trainer in trainers:
         trainer.start(start)
     stack = Stack(module, rules, trainers)
     stack.step(list(zip(inputs, labels, strict=True)))
-    everyone = torch.arange(_TRIAL_EXAMPLES)
+    everyone = torch.arange(_TRIAL_EXAMPLES, device=start.device)
     for row, trainer in enumerate(trainers):
         trainer.step(everyone, None, chance)
         alone = trainer.weights()

@@ -7,8 +7,7 @@ vector, measures time. Nothing here knows a clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +18,7 @@ from torch.func import functional_call
 from hocket.core.manifest import Manifest
 from hocket.errors import InvalidRequest
 from hocket.learn.flat import check_size, manifest_of, views
+from hocket.learn.global_chance import drawing_from
 from hocket.learn.local_rule import LocalHalf
 from hocket.learn.sgd import TrainingRules
 from hocket.learn.submodels.dropout import draw
@@ -35,6 +35,9 @@ from hocket.learn.submodels.step import (
 
 __all__ = ["LocalTrainer", "MergeReport", "TrainingRules", "evaluate"]
 
+PROBE_EXAMPLES = (
+    32  # before and after alike, so few tell; judging on 256 costs a small shard an epoch
+)
 _PROBE_SEED = 1
 
 
@@ -53,8 +56,13 @@ class MergeReport:
 class LocalTrainer:
     """A device's model in training: weights, momentum, and the examples it learns from.
 
+    All of it is where `inputs` are, the CPU's memory or a GPU's; models that are handed in may be
+    anywhere. What is drawn at random is drawn on the CPU, so it is the same for both, but for
+    the model's own dropout layers.
+
     Args:
-        module: gives the forward pass of the full model; its own weights are not used.
+        module: gives the forward pass of the full model, where the inputs are; its own weights are
+            not used.
         rules: how to train.
         inputs: examples, float32 of shape (n, ...).
         labels: their classes, int64 of shape (n,).
@@ -77,7 +85,7 @@ class LocalTrainer:
         *,
         graph: ChannelGraph | None = None,
         plan: IndexPlan | None = None,
-        probe_examples: int = 256,
+        probe_examples: int = PROBE_EXAMPLES,
     ) -> None:
         if len(inputs) == 0 or labels.shape != inputs.shape[:1] or labels.dtype != torch.int64:
             msg = (
@@ -94,10 +102,16 @@ class LocalTrainer:
         self._inputs, self._labels = inputs, labels
         self._scale = scales(plan) if plan is not None and rules.rescale else {}
         seeded = torch.Generator().manual_seed(_PROBE_SEED)
-        self._probe = torch.randperm(len(inputs), generator=seeded)[:probe_examples]
-        self._vector = torch.zeros(self.manifest.size)
-        self._velocity = torch.zeros(self.manifest.size) if rules.momentum else None
+        probe = torch.randperm(len(inputs), generator=seeded)[:probe_examples]
+        self._probe = probe.to(self.device)
+        self._vector = torch.zeros(self.manifest.size, device=self.device)
+        self._velocity = torch.zeros_like(self._vector) if rules.momentum else None
         self._half: LocalHalf | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self._inputs.device
 
     @property
     def manifest(self) -> Manifest:
@@ -122,26 +136,30 @@ class LocalTrainer:
     def start(self, vector: Tensor, half: LocalHalf | None = None) -> None:
         """Begin from a copy of `vector`, with momentum at rest; `half` is at work in each step.
 
+        The half's own vectors must be where this trainer is.
+
         Raises:
             ShapeMismatch: the vector does not fit the model (or the submodel, if it has a plan).
         """
         check_size(vector, self.manifest.size)
-        self._vector = vector.detach().clone()
+        self._vector = vector.detach().to(self.device, copy=True)
         self._half = half
         if self._velocity is not None:
             self._velocity.zero_()
 
     def weights(self) -> Tensor:
-        """A copy of the model as it is now, of shape (manifest.size,)."""
+        """A copy of the model as it is now, of shape (manifest.size,), where it trains."""
         return self._vector.clone()
 
     def epoch_batches(self, generator: torch.Generator) -> list[Tensor]:
-        """Indices of one epoch's mini-batches, in an order drawn from `generator`.
+        """Indices of one epoch's mini-batches, in an order drawn from `generator`, on the CPU.
+
+        The indices are where the examples are.
 
         A last mini-batch of a single example joins the one before it: batch norm cannot
         normalise one example.
         """
-        order = torch.randperm(self.num_examples, generator=generator)
+        order = torch.randperm(self.num_examples, generator=generator).to(self.device)
         batches = list(torch.split(order, self._rules.batch_size))
         if self._rules.batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [torch.cat(batches[-2:])]
@@ -155,7 +173,7 @@ class LocalTrainer:
         Args:
             batch: indices of the examples.
             dropout: share of channels to drop for each group of the graph (DISTREAL), or None.
-            generator: for the filters to keep and for the model's own dropout layers.
+            generator: for the filters to keep and for the model's own dropout layers, on the CPU.
 
         Returns:
             The loss before the step.
@@ -166,7 +184,7 @@ class LocalTrainer:
         """
         seed = int(torch.randint(2**62, (), generator=generator))
         plan = self._whole if dropout is None else draw(self._graph, dropout, generator)
-        with _chance(seed):
+        with drawing_from(seed, self.device):
             return sliced_step(
                 self._module,
                 self._vector,
@@ -212,6 +230,7 @@ class LocalTrainer:
             msg = f"beta is {beta}; the weight of a fresh model lies between 0 and 1"
             raise InvalidRequest(msg, field="beta")
         before = self.loss()
+        fresh = fresh.to(self.device)
         direction = fresh - self._vector
         self._vector.lerp_(fresh, beta)
         return MergeReport(before, self.loss(), self._slope(direction))
@@ -254,9 +273,9 @@ def evaluate(
     """Mean cross-entropy and accuracy of a flat model, in evaluation mode.
 
     Args:
-        module: gives the forward pass; its own weights are not used. It is left in evaluation
-            mode.
-        vector: the weights, of shape (manifest.size,).
+        module: gives the forward pass, where the inputs are; its own weights are not used. It is
+            left in evaluation mode.
+        vector: the weights, of shape (manifest.size,); on any device.
         inputs: examples, float32 of shape (n, ...).
         labels: their classes, int64 of shape (n,).
         batch_size: examples at a time; the result is the same for each but for rounding. What a
@@ -270,7 +289,8 @@ def evaluate(
     """
     if len(inputs) == 0:
         raise InvalidRequest("there are no examples to evaluate on; give at least one")
-    tensors = scaled(views(vector, manifest or manifest_of(module)), scale)
+    there = vector.to(inputs.device)
+    tensors = scaled(views(there, manifest or manifest_of(module)), scale)
     module.eval()
     loss, right = 0.0, 0
     pairs = zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)
@@ -279,11 +299,3 @@ def evaluate(
         loss += float(F.cross_entropy(logits, classes, reduction="sum"))
         right += int((logits.argmax(dim=1) == classes).sum())
     return loss / len(inputs), right / len(inputs)
-
-
-@contextmanager
-def _chance(seed: int) -> Iterator[None]:
-    """Let torch's dropout layers, which ask the global generator, draw from `seed`."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield

@@ -59,7 +59,7 @@ class BasePull:
 class FreshPull:
     """The newest model if it is newer than `base`; `done(None)` too if it cannot be had now."""
 
-    __slots__ = ("_base", "_courier", "_done", "_num_bytes")
+    __slots__ = ("_base", "_courier", "_done", "_found", "_num_bytes")
 
     def __init__(
         self,
@@ -70,9 +70,11 @@ class FreshPull:
     ) -> None:
         self._courier, self._base, self._num_bytes = courier, base, num_bytes
         self._done = done
+        self._found: Global[Tensor] | None = None
 
     def attempt(self) -> None:
         """See Call."""
+        self._courier.fetch(self._num_bytes, self._came_in, partial(self._answer, None))
         self._courier.say(self._asked)
 
     def lost(self, passed: int) -> None:  # noqa: ARG002 -- what has come is of no use
@@ -81,11 +83,14 @@ class FreshPull:
 
     def _asked(self) -> None:
         newest = self._courier.network.server.newest
-        if newest.version <= self._base:
-            self._courier.say(partial(self._answer, None))
+        if newest.version > self._base:
+            self._found = newest
             return
-        came_in, broke = partial(self._answer, newest), partial(self._answer, None)
-        self._courier.fetch(self._num_bytes, came_in, broke)
+        self._courier.hang_up()
+        self._courier.say(partial(self._answer, None))
+
+    def _came_in(self) -> None:
+        self._answer(self._found)
 
     def _answer(self, found: Global[Tensor] | None) -> None:
         self._courier.end()

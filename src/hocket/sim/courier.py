@@ -22,6 +22,8 @@ from hocket.sim.server import SimServer
 from hocket.sim.tracer import Row, Tracer
 from hocket.sim.transfers import Transfer, Transfers
 
+LONGEST_WAIT_S = 3.0  # between two tries, as in a service
+
 
 @dataclass(frozen=True, slots=True)
 class Network:
@@ -168,7 +170,7 @@ class SimCourier:
         self.hang_up()
         chance = Stream(self.network.seed, "backoff", self.plan.device_id, self._retries)
         self._retries += 1
-        wait_s = backoff(self._attempt, chance.random)
+        wait_s = backoff(self._attempt, chance.random, longest_s=LONGEST_WAIT_S)
         self._attempt += 1
         if self._call is not None:
             self._entry = self.network.agenda.after(wait_s, self._call.attempt)

@@ -5,7 +5,7 @@ What agent and performer do in a service, without waiting; the rules are the ver
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from hocket.core import events as ev
 from hocket.core import participant_events as pev
 from hocket.core.capability import Capability, CostLine
 from hocket.core.device import Device, DeviceState
-from hocket.core.ids import Incarnation, UpdateId
+from hocket.core.ids import Incarnation, UpdateId, Version
 from hocket.core.link import Link
 from hocket.core.participant import Participant, ParticipantRules
 from hocket.core.participant_header import header_of
@@ -23,6 +23,7 @@ from hocket.core.strategy import Global
 from hocket.core.terms import TaskTerms, Trigger
 from hocket.core.update import Dropped
 from hocket.errors import HocketError, NotFinite
+from hocket.learn.training import PROBE_EXAMPLES
 from hocket.sim.agenda import Entry
 from hocket.sim.calls import Answer, BasePull, FreshPull, Push
 from hocket.sim.charge import batch_sizes, finish_at, jitter, work_s
@@ -32,8 +33,6 @@ from hocket.sim.learner import Learner, Workshop
 from hocket.sim.result import DeviceCounts
 from hocket.sim.server import Base
 from hocket.sim.tracer import Kind, Row
-
-MERGE_EXAMPLES = 256  # on which a merge judges a model, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,14 @@ class Surroundings:
     rules: ParticipantRules
     lease_s: float
     seed: int
+
+
+Measured = tuple[float, float, float, float]
+
+
+def _measured(link: Link) -> Measured:
+    """What rules go by; how many transfers it is from is nothing new to them."""
+    return link.up_bytes_per_s, link.down_bytes_per_s, link.rtt_s, link.loss
 
 
 class SimDevice:
@@ -62,12 +69,15 @@ class SimDevice:
         "_pull_began_s",
         "_reported",
         "_said_busy",
+        "_works_until_s",
         "counts",
         "plan",
+        "stream",
     )
 
     def __init__(self, plan: DevicePlan, around: Surroundings) -> None:
         self.plan = plan
+        self.stream = 0  # number of the subscription that it listens on
         self.counts = DeviceCounts(plan.device_id, plan.device_class.name, plan.link.name)
         self._around = around
         self._courier = SimCourier(plan, around.network, self.counts)
@@ -75,9 +85,10 @@ class SimDevice:
         self._learner: Learner | None = None
         self._fresh: Global[Tensor] | None = None
         self._pull_began_s = 0.0
-        self._reported: Link | None = None  # what the registry knows of its link
+        self._reported: Measured | None = None  # what the registry knows of its link
         self._leaving = False  # as soon as this training is over
         self._said_busy = False  # when it subscribed last
+        self._works_until_s = 0.0  # as counted
         self._expiry: Entry | None = None
 
     @property
@@ -85,35 +96,52 @@ class SimDevice:
         """Whether a training is in flight."""
         return self._participant is not None and self._participant.busy
 
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of work that are counted already, and not over."""
+        return max(0.0, self._works_until_s - self._around.network.agenda.now)
+
     # --- there or not
 
     def come(self) -> None:
         """It is there: joins if it holds no lease, subscribes, and goes on with its calls."""
+        courier = self._courier
         if self._leaving:
-            self._leaving = False
-            return  # it never went
-        courier, server = self._courier, self._around.network.server
+            self._leaving = False  # it never went
+            self._subscribe()
+            return
         if self._expiry is None:
             courier.incarnation = Incarnation(courier.incarnation + 1)
             self._report()
         else:
             self._around.network.agenda.cancel(self._expiry)
             self._expiry = None
-        self._said_busy = self.busy
         self._trace("come")
-        server.take(ev.Subscribed(courier.caller, training=self._said_busy))
+        self._subscribe()
         courier.came()
 
     def go(self) -> None:
         """It is gone, unless it finishes its training first."""
         if self.plan.mid_training == "finish" and self.busy:
             self._leaving = True
+            self._unsubscribe()  # else it would be asked for another one
             return
         network = self._around.network
         self._trace("leave")
         self._courier.went()
-        network.server.take(ev.Unsubscribed(self._courier.caller))
+        self._unsubscribe()
         self._expiry = network.agenda.after(self._around.lease_s, self._expire)
+
+    def _subscribe(self) -> None:
+        """Wait for triggers; what an older stream has not brought never comes."""
+        self.stream += 1
+        self._said_busy = self.busy
+        subscribed = ev.Subscribed(self._courier.caller, training=self._said_busy)
+        self._around.network.server.take(subscribed)
+
+    def _unsubscribe(self) -> None:
+        self.stream += 1
+        self._around.network.server.take(ev.Unsubscribed(self._courier.caller))
 
     def _expire(self) -> None:
         """Silent for longer than its lease: the next time it joins anew."""
@@ -122,14 +150,15 @@ class SimDevice:
 
     def _report(self) -> None:
         """What the registry hears of it, and tells the aggregator."""
-        self._reported = self._courier.link
+        self._reported = _measured(self._courier.link)
         self._around.network.server.take(ev.DeviceSeen(self._record(DeviceState.ALIVE)))
 
     def _record(self, state: DeviceState) -> Device:
         device_class = self.plan.device_class
+        share = device_class.shares.at(self._around.network.agenda.now)
         capability = Capability(
-            costs=self.plan.own_costs,
-            processor_share=device_class.processor_share,
+            costs=tuple(_slower(line, 1.0 / share) for line in self.plan.own_costs),
+            processor_share=share,
             memory_bytes=device_class.memory_bytes,
             num_examples=self._around.workshop.num_examples_of(self.plan),
         )
@@ -144,9 +173,9 @@ class SimDevice:
 
     # --- the participant
 
-    def trigger(self, incarnation: Incarnation, trigger: Trigger) -> None:
-        """A trigger has arrived; it is lost on a device that is away or not whom it was for."""
-        if self._courier.here and self._courier.incarnation == incarnation:
+    def trigger(self, stream: int, trigger: Trigger) -> None:
+        """A trigger has arrived on a stream; it is lost if the device listens there no more."""
+        if self.stream == stream:
             if self._participant is None:
                 self._participant = Participant(self._around.rules, self.plan.device_id)
                 self._learner = self._around.workshop.learner(self.plan)
@@ -166,9 +195,7 @@ class SimDevice:
             case pev.TrainEpoch(epoch):
                 self._train(epoch, participant.trainings, learner)
             case pev.PullFresh(base):
-                self._around.network.counts.fresh_pulls += 1
-                fresh = FreshPull(self._courier, base, learner.down_bytes, self._fresh_came)
-                self._courier.begin(fresh)
+                self._pull_fresh(base, learner)
             case pev.Merge(version, beta):
                 self._merge(version, beta, learner)
             case pev.Push():
@@ -179,6 +206,15 @@ class SimDevice:
                 learner.forget()
             case pev.Rest(gave_up):
                 self._rest(gave_up=gave_up)
+
+    def _pull_fresh(self, base: Version, learner: Learner) -> None:
+        """A device that is away gets no answer, and trains on."""
+        self._around.network.counts.fresh_pulls += 1
+        if self._courier.here:
+            pull = FreshPull(self._courier, base, learner.down_bytes, self._fresh_came)
+            self._courier.begin(pull)
+        else:
+            self._fresh_came(None)
 
     def _pulled(self, base: Base) -> None:
         participant, learner = self._at_work()
@@ -209,7 +245,7 @@ class SimDevice:
         busy_s = work + (device_class.overhead_s if epoch == 1 else 0.0)
         end_s = finish_at(now, busy_s, shares)
         learner.note(epoch, share)
-        self.counts.busy_s += end_s - now
+        self._count_work(now, end_s)
         agenda.at(end_s, partial(self._epoch_done, epoch, end_s - now))
 
     def _epoch_done(self, epoch: int, seconds: float) -> None:
@@ -230,10 +266,14 @@ class SimDevice:
         self._around.network.counts.merges += 1
         self._trace("merge", version=version, weight=beta, reward=reward)
         agenda, shares = self._around.network.agenda, self.plan.device_class.shares
-        examples = min(MERGE_EXAMPLES, learner.num_examples)
+        examples = min(PROBE_EXAMPLES, learner.num_examples)
         end_s = finish_at(agenda.now, self._line.step_s(examples) * self.plan.slowness, shares)
-        self.counts.busy_s += end_s - agenda.now
+        self._count_work(agenda.now, end_s)
         agenda.at(end_s, partial(self._tell, pev.Merged(reward, report.inner_product)))
+
+    def _count_work(self, began_s: float, end_s: float) -> None:
+        self.counts.busy_s += end_s - began_s
+        self._works_until_s = end_s
 
     @property
     def _line(self) -> CostLine:
@@ -288,12 +328,12 @@ class SimDevice:
         An aggregator that was told of a training when the device subscribed may have had its
         update before: it too must hear that there is none.
         """
-        courier, server = self._courier, self._around.network.server
-        if courier.here and (gave_up or (self._said_busy and not self.busy)):
-            self._said_busy = False
-            server.take(ev.Unsubscribed(courier.caller))
-            server.take(ev.Subscribed(courier.caller, training=False))
-        if courier.here and courier.link != self._reported:
+        courier = self._courier
+        listens = courier.here and not self._leaving
+        if listens and (gave_up or (self._said_busy and not self.busy)):
+            self._unsubscribe()
+            self._subscribe()
+        if courier.here and _measured(courier.link) != self._reported:
             self._report()
         if self._leaving and not self.busy:
             self._leaving = False
@@ -310,3 +350,8 @@ class SimDevice:
             training = self._participant.trainings if self._participant is not None else -1
             row = Row(kind, network.agenda.now, self.plan.device_id, training=training, **facts)
             network.tracer.row(row)
+
+
+def _slower(line: CostLine, factor: float) -> CostLine:
+    """The line of a device that takes `factor` times as long: what can be had now decides."""
+    return replace(line, fixed_s=line.fixed_s * factor, per_example_s=line.per_example_s * factor)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.data import Examples
 from hocket.sim.fleet import Roster, read_roster
 from hocket.sim.scenario import Scenario
 from hocket.sim.shards import Shards, read_held_out, read_pool, read_shards
+from hocket.sim.torch_device import torch_device
 from hocket.task.setup import Examine, Setup, set_up
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scenario, ready to be simulated once."""
+    """A scenario, ready to be simulated once.
+
+    The shards and the blueprint's module are where torch trains; what the server holds is not.
+    """
 
     scenario: Scenario
     setup: Setup
@@ -25,16 +31,22 @@ class Prepared:
 
 
 def prepare(
-    scenario: Scenario, *, pool: Examples | None = None, held_out: Examples | None = None
+    scenario: Scenario,
+    *,
+    pool: Examples | None = None,
+    held_out: Examples | None = None,
+    device: torch.device | None = None,
 ) -> Prepared:
     """Read trace and data, build the model, and check that all of it fits.
 
     `pool` and `held_out` spare reading the examples again: what `read_examples` and
-    `read_held_out` gave for the same task, fleet and data seed.
+    `read_held_out` gave for the same task, fleet and data seed. `device` takes the place of the
+    one that the fleet file names.
 
     Raises TaskError, DataError, ModelError, or InvalidRequest for dropout rows that do not fit.
     """
     task, fleet = scenario.task, scenario.fleet
+    there = torch_device(fleet.run.device) if device is None else device
     setup = set_up(task)
     roster = read_roster(fleet, scenario.seed)
     module = task.build_model()
@@ -55,7 +67,9 @@ def prepare(
     for device_class in fleet.all_classes:
         blueprint.table(device_class.keep, some.input_shape)
     judged = read_held_out(task, data_seed=scenario.data_seed) if held_out is None else held_out
-    return Prepared(scenario, setup, roster, blueprint, shards, setup.load_examine(judged))
+    examine = setup.load_examine(judged, there)
+    module.to(there)  # last: on the CPU it was tried how its examples had best lie
+    return Prepared(scenario, setup, roster, blueprint, shards.to(there), examine)
 
 
 def read_examples(scenario: Scenario) -> Examples:

@@ -21,6 +21,8 @@ from hocket.sim.agenda import Agenda, Entry
 from hocket.task.setup import Setup
 from hocket.task.soundness import check_update
 
+MIN_TICK_S = 0.001  # so that a deadline which a tick does not move cannot stop the clock
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -56,6 +58,8 @@ class SimServer:
         self._agenda = agenda
         self._sinks = sinks
         self._deadline: Entry | None = None
+        self._ticked: float | None = None  # the deadline of the latest tick
+        self._again_s = 0.0  # when that one is tried again, if it is still there
 
     @property
     def newest(self) -> Global[Tensor]:
@@ -121,6 +125,8 @@ class SimServer:
     def _watch_deadline(self) -> None:
         """One entry on the agenda: when the rules next want to look."""
         at_s = self.core.next_deadline()
+        if at_s is not None and at_s == self._ticked:
+            at_s = self._again_s
         if self._deadline is not None:
             if self._deadline.when == at_s and self._deadline.do is not None:
                 return
@@ -130,5 +136,6 @@ class SimServer:
             self._deadline = self._agenda.at(max(at_s, self._agenda.now), self._tick)
 
     def _tick(self) -> None:
-        self._deadline = None
+        self._deadline, self._ticked = None, self.core.next_deadline()
+        self._again_s = self._agenda.now + MIN_TICK_S
         self.take(ev.Tick())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from hocket.errors import DataError
@@ -16,7 +17,7 @@ class Shards:
 
     Args:
         pool: all training examples.
-        indices: of each shard's examples in the pool, ascending.
+        indices: of each shard's examples in the pool, ascending, on the CPU.
     """
 
     def __init__(self, pool: Examples, indices: list[Tensor]) -> None:
@@ -29,6 +30,11 @@ class Shards:
     def size(self, shard: int) -> int:
         """Number of examples of a shard, counted from 0."""
         return len(self._indices[shard])
+
+    def to(self, device: torch.device) -> Shards:
+        """The same in this device's memory: themselves if they are there."""
+        there = self._pool.to(device)
+        return self if there.inputs is self._pool.inputs else Shards(there, self._indices)
 
     def of(self, shard: int) -> Examples:
         """A shard's examples, in the pool's memory layout: always the same object."""

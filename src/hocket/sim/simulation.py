@@ -110,15 +110,14 @@ class Simulation:
             self.agenda.after(scenario.fleet.evaluation.every_s, self._evaluate_on_time)
         self._let_them_come()
         self.agenda.run(self._is_over)
-        if not self.curve or self.curve[-1].at_s < self.agenda.now:
-            self._evaluate()
+        self._evaluate()
         self._look()
         wall = self._wall
         wall.total_s, wall.train_s = self._stopwatch() - began_s, self._workshop.busy_s
         wall.events = self.agenda.handled
         return Result(
             scenario=scenario,
-            reason=self._ended or "nothing is left to happen: no device will come back",
+            reason=self._ended or self._stalled(),
             virtual_s=self.agenda.now,
             curve=tuple(self.curve),
             counts=self.counts,
@@ -143,6 +142,7 @@ class Simulation:
         self._devices[index].go()
 
     def _counts_of(self, device: SimDevice) -> DeviceCounts:
+        device.counts.busy_s -= device.ahead_s
         device.counts.here_s = self._presence.here_s(device.plan.index)
         return device.counts
 
@@ -165,7 +165,7 @@ class Simulation:
         """A trigger is half a round trip on its way."""
         device = self._by_id[effect.caller.device_id]
         self.counts.triggers += 1
-        arrived = partial(device.trigger, effect.caller.incarnation, effect.trigger)
+        arrived = partial(device.trigger, device.stream, effect.trigger)
         self.agenda.after(device.plan.link.rtt_s / 2.0, arrived)
 
     def _settled(self, effect: ev.Settled) -> None:
@@ -183,14 +183,16 @@ class Simulation:
 
     def _evaluate_on_time(self) -> None:
         every_s = self._prepared.scenario.fleet.evaluation.every_s
-        if every_s is not None:
+        if every_s is not None and len(self.agenda):  # else nothing happens any more
             self.agenda.after(every_s, self._evaluate_on_time)
         self._evaluate()
 
     def _evaluate(self) -> None:
-        """Judge the newest model; one that was judged before is what it was."""
+        """Judge the newest model, once at a time; one that was judged before is what it was."""
         newest, last = self.server.newest, self.curve[-1] if self.curve else None
         if last is not None and last.version == newest.version:
+            if last.at_s == self.agenda.now:
+                return
             evaluation = Evaluation(last.loss, last.accuracy)
         else:
             began_s = self._stopwatch()
@@ -214,6 +216,12 @@ class Simulation:
     def _look(self) -> None:
         if self._watch is not None:
             self._watch(self)
+
+    def _stalled(self) -> str:
+        """Why nothing happens any more."""
+        waiting = sum(self._presence.is_here(index) for index in range(len(self._devices)))
+        others = f"the {waiting} that are there wait for others, and " if waiting else ""
+        return f"nothing is left to happen: {others}no device will come back"
 
     def _end(self, reason: str) -> None:
         if self._ended is None:

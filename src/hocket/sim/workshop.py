@@ -177,18 +177,18 @@ class LateLearner:
 
     def merge(self, fresh: Tensor, beta: float) -> MergeReport:
         """See Learner."""
-        with self._workshop.timed():
+        with self._workshop.timed(), self._ending_if_diverged():
             return self._caught_up().merge_with(self._part(fresh), beta)
 
     def finish(self) -> Parcel:
         """See Learner."""
-        with self._workshop.timed():
+        with self._workshop.timed(), self._ending_if_diverged():
             payload = self._caught_up().encode()
         last = self._last
         if last is None:
             raise RuntimeError("asked for an update though no epoch was trained")
         trained = Trained(self.num_examples, self._steps, last.mean_loss, last.loss_rms)
-        self._base = self._exchanged = self._learner = None
+        self._end()
         return Parcel(trained, payload)
 
     def settled(self, seconds: float) -> None:
@@ -231,6 +231,19 @@ class LateLearner:
             self._effort.granted = share
             self._last = learner.train_epoch(epoch)
             self._steps += self._last.steps
+
+    @contextmanager
+    def _ending_if_diverged(self) -> Iterator[None]:
+        """Around what needs the trained model: one that diverged is given up."""
+        try:
+            yield
+        except NotFinite:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        """Until the next training no model is kept."""
+        self._base = self._exchanged = self._learner = None
 
     def _caught_up(self) -> LocalLearner:
         """The learner with all noted epochs trained. Raises NotFinite."""

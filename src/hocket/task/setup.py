@@ -34,6 +34,7 @@ from hocket.learn.submodels.sliceable import Sliceable
 from hocket.learn.training import evaluate
 from hocket.task.task import Task
 
+CPU = torch.device("cpu")
 WORST_LOSS = sys.float_info.max  # stands for a loss that is no number
 
 Examine = Callable[[Tensor], Evaluation]
@@ -68,15 +69,18 @@ class Setup:
             return FixedSlot(refresh.fixed_slot)
         return LearnedSlots(self.task.seed, self.terms.training.local_epochs)
 
-    def load_examine(self, examples: Examples | None = None) -> Examine:
+    def load_examine(self, examples: Examples | None = None, device: torch.device = CPU) -> Examine:
         """How to judge models on these examples; the task's held-out ones are read if left out.
+
+        The passes run on `device`; the models that are judged may be anywhere.
 
         Raises DataError, or ModelError if they do not fit.
         """
         module = self.task.build_model()
         read = self.task.test_examples() if examples is None else examples
         self.task.check_fit(module, read)
-        held_out = laid_out(read, layout_for(module, read.input_shape))
+        held_out = laid_out(read, layout_for(module, read.input_shape)).to(device)
+        module.to(device)
 
         def examine(model: Tensor) -> Evaluation:
             loss, accuracy = evaluate(

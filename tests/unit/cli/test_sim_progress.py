@@ -9,8 +9,9 @@ from rich.console import Console
 from support.simulated import FLEET, scenario
 
 from hocket.cli.sim_progress import EventRate, share_done, view_of
-from hocket.sim import Simulation, prepare
+from hocket.sim.preparing import prepare
 from hocket.sim.result import Point
+from hocket.sim.simulation import Simulation
 
 TINY = FLEET.replace("devices = 6", "devices = 2\nexamples_per_device = 20")
 

@@ -100,7 +100,9 @@ def test_a_submodel_trains_as_a_net_of_its_size_would(rescale: bool) -> None:
     net = small_net()
     plan = plan_of(channel_graph(net), SubmodelSpec((0.5,), ChannelRule.RANDOM, 4))
     inputs, labels = stripes()
-    trainer = LocalTrainer(net, replace(RULES, rescale=rescale), inputs, labels, plan=plan)
+    trainer = LocalTrainer(
+        net, replace(RULES, rescale=rescale), inputs, labels, plan=plan, probe_examples=1000
+    )
     trainer.start(plan.extract(flatten(net)))
     little = PlainNet((3, 4, 5), maps=8, classes=4)
     load(little, plan.extract(flatten(net)))
@@ -238,7 +240,9 @@ def test_how_images_lie_in_memory_changes_no_more_than_rounding() -> None:
     after = []
     for layout in (torch.contiguous_format, torch.channels_last):
         laid_out = inputs.contiguous(memory_format=layout)
-        trainer = LocalTrainer(net, RULES, laid_out, labels, graph=channel_graph(net))
+        trainer = LocalTrainer(
+            net, RULES, laid_out, labels, graph=channel_graph(net), probe_examples=1000
+        )
         trainer.start(flatten(net))
         train(trainer, 2, (0.4, 0.4, 0.4))
         after.append(trainer.weights())

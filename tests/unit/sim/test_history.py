@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -159,6 +160,13 @@ def test_a_recording_that_breaks_off_does_not_count(tmp_path: Path) -> None:
         write(tmp_path, Breaking(some()))
     with pytest.raises(CorruptState, match="line 3"):
         read(tmp_path)
+
+
+def test_a_number_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    diverged = replace(header("u"), train_loss=math.inf)
+    made = Applied(Version(2), 0.5, 0)
+    with pytest.raises(HocketError, match=r"lower training\.learning_rate"):
+        write(tmp_path, [Settled(1.0, diverged, None, made, "")])
 
 
 def test_a_new_folder_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

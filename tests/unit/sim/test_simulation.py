@@ -15,8 +15,9 @@ from hocket.errors import TaskError
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.flat import flatten, manifest_of
 from hocket.learn.training import LocalTrainer
-from hocket.sim import Simulation, scenario_of
 from hocket.sim.result import Result
+from hocket.sim.scenario import scenario_of
+from hocket.sim.simulation import Simulation
 from hocket.task.setup import set_up
 
 LINK = {"name": "lte", "up_bytes_per_s": 10_000.0, "down_bytes_per_s": 40_000.0, "rtt_s": 0.1}

@@ -26,6 +26,7 @@ from hocket.sim.study.planning import Plan
 from hocket.sim.study.reading import is_study, read_study, study_of
 from hocket.sim.study.study import Scale, Study
 from hocket.sim.study.sweeping import Findings, sweep
+from hocket.sim.torch_device import check_device
 
 STRATEGIES = ("fedasmu", "fedasync", "fedbuff", "fedavg")
 NUM_SEEDS = 3
@@ -69,7 +70,7 @@ def compare(wishes: Wishes, console: Console, engine: Engine | None = None) -> D
     """
     plan = plan_of(wishes)
     folder = wishes.out or STUDIES / _folder_name(plan)
-    engine = engine or (OnRay() if wishes.on_ray else Processes(wishes.lanes))
+    engine = engine or _engine(wishes)
     with Shown(console) as shown, engine:
         carrier = Carrier(plan, JobFiles(folder / JOBS), engine, shown)
         carrier.check()
@@ -118,6 +119,14 @@ def plan_of(wishes: Wishes) -> Plan:
         data_folders=tuple(map(str, data_roots())),
         code_folders=(str(Path.cwd()),),
     )
+
+
+def _engine(wishes: Wishes) -> Engine:
+    """Raises TaskError where the device is not there, StartupError without Ray."""
+    if wishes.on_ray:
+        return OnRay(wishes.device)
+    check_device(wishes.device)
+    return Processes(wishes.lanes)
 
 
 def _chosen_of(study: Study, names: Sequence[str]) -> Study:

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from hocket.cli.compare.engine import Told
 from hocket.cli.compare.worker import carry_out
-from hocket.errors import StartupError
+from hocket.errors import StartupError, TaskError
 from hocket.sim.study.jobs import Failure, Job
 
 
 class OnRay:
-    """An engine of a Ray cluster. Raises StartupError where Ray is not installed."""
+    """An engine of a Ray cluster: each job has a processor core, and for "cuda" a GPU of its own.
 
-    def __init__(self) -> None:
+    Raises StartupError where Ray is not installed, TaskError where a GPU is asked for and the
+    cluster has none.
+    """
+
+    def __init__(self, device: Literal["cpu", "cuda"] = "cpu") -> None:
         try:
             import ray  # noqa: PLC0415 - only who asks for it needs it
         except ImportError as missing:
@@ -28,13 +32,22 @@ class OnRay:
             ) from missing
         self._ray: Any = ray
         ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        self._needs: dict[str, int] = {"CPU": 1} | ({"GPU": 1} if device == "cuda" else {})
+        if self.lanes == 0:
+            ray.shutdown()
+            raise TaskError(
+                "device is 'cuda', but no machine of the Ray cluster offers a GPU; start Ray on "
+                "one that has, or take device 'cpu'"
+            )
+        asked = {f"num_{kind.lower()}s": number for kind, number in self._needs.items()}
         # A lost worker's job is run once more; what a job itself raises is its outcome.
-        self._remote = ray.remote(num_cpus=1, max_retries=1)(carry_out)
+        self._remote = ray.remote(**asked, max_retries=1)(carry_out)
 
     @property
     def lanes(self) -> int:
-        """The cluster's processor cores."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        """For how many jobs the cluster has cores, and GPUs where they need them."""
+        there = self._ray.cluster_resources()
+        return min(int(there.get(kind, 0)) for kind in self._needs)
 
     def run(self, jobs: Sequence[Job], told: Told) -> None:
         """See Engine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Split = Literal["train", "test"]
@@ -27,4 +28,9 @@ class Examples:
 
     def take(self, indices: Tensor) -> Examples:
         """The examples at int64 `indices`, in that order."""
-        return Examples(self.inputs[indices], self.labels[indices])
+        at = indices.to(self.labels.device)
+        return Examples(self.inputs[at], self.labels[at])
+
+    def to(self, device: torch.device) -> Examples:
+        """The same in this device's memory: no copy of what is there."""
+        return Examples(self.inputs.to(device), self.labels.to(device))

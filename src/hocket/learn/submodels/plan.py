@@ -68,6 +68,18 @@ class IndexPlan:
         }
         return {name: at for name, at in found.items() if any(p is not None for p in at)}
 
+    def index_on(self, device: torch.device) -> dict[str, AxisIndex]:
+        """`index`, in this device's memory: moved there in one go."""
+        if device.type == "cpu" or not self.index:
+            return self.index
+        positions = [p for axes in self.index.values() for p in axes if p is not None]
+        there = torch.cat(positions).to(device)
+        moved = iter(torch.split(there, [len(p) for p in positions]))
+        return {
+            name: tuple(None if p is None else next(moved) for p in axes)
+            for name, axes in self.index.items()
+        }
+
     def extract(self, vector: Tensor) -> Tensor:
         """The submodel's values, of shape (sliced_manifest.size,), from the full vector.
 
@@ -172,7 +184,7 @@ def put(whole: Tensor, index: AxisIndex, small: Tensor) -> None:
         whole.copy_(small)
         return
     grid = [
-        torch.arange(length) if positions is None else positions
+        torch.arange(length, device=whole.device) if positions is None else positions
         for positions, length in zip(index, whole.shape, strict=False)
     ]
     whole[torch.meshgrid(*grid, indexing="ij")] = small

@@ -57,8 +57,8 @@ def sliced_step(
         module: gives the forward pass; its own tensors are neither read nor written, but for
             integer counters. It is left in training mode.
         vector: the weights, of shape (plan.graph.manifest.size,); changed in place.
-        plan: the channels to train.
-        batch: inputs and int64 class labels.
+        plan: the channels to train, always on the CPU.
+        batch: inputs and int64 class labels, on the device of `vector`; so are velocity and half.
         rules: learning rate, momentum, weight decay and clipping.
         velocity: the momentum, shaped as `vector` and changed in place; None without momentum.
         rescale: inverted dropout, the outputs of a layer that keeps k of K channels times K / k.
@@ -74,9 +74,9 @@ def sliced_step(
         NotFinite: the loss is not; nothing has changed.
         ModelError: the half wants features that the model does not have.
     """
-    manifest = plan.graph.manifest
+    manifest, index = plan.graph.manifest, plan.index_on(vector.device)
     whole = views(vector, manifest)
-    small = {name: gather(tensor, plan.index.get(name, ())) for name, tensor in whole.items()}
+    small = {name: gather(tensor, index.get(name, ())) for name, tensor in whole.items()}
     trained = [tensor.name for tensor in manifest.tensors if tensor.trainable]
     leaves = {name: small[name].detach().requires_grad_() for name in trained}
     # Copies, because a forward pass that updates them must not touch the weights' storage.
@@ -99,21 +99,21 @@ def sliced_step(
             loss = loss + penalty
     gradients = _gradients(loss, leaves)
     if half is not None:
-        half.correct(gradients, small, lambda name, t: gather(t, plan.index.get(name, ())))
+        half.correct(gradients, small, lambda name, t: gather(t, index.get(name, ())))
     if rules.gradient_clip_norm is not None:
         clip(list(gradients.values()), rules.gradient_clip_norm)
     momentum = {} if velocity is None else views(velocity, manifest)
     with torch.no_grad():
         for name, gradient in gradients.items():
-            index = plan.index.get(name, ())
-            speed = gather(momentum[name], index) if name in momentum else None
+            at = index.get(name, ())
+            speed = gather(momentum[name], at) if name in momentum else None
             descend(small[name], gradient, speed, rules)
-            if index and speed is not None:
-                put(momentum[name], index, speed)
-        for name in leaves.keys() & plan.index.keys():
-            put(whole[name], plan.index[name], small[name])
+            if at and speed is not None:
+                put(momentum[name], at, speed)
+        for name in leaves.keys() & index.keys():
+            put(whole[name], index[name], small[name])
         for name, after in buffers.items():
-            put(whole[name], plan.index.get(name, ()), after)
+            put(whole[name], index.get(name, ()), after)
     return value
 
 

@@ -49,8 +49,14 @@ class HistoryWriter:
                 self._write({"kind": "end", "entries": self.entries, "body_bytes": self._bytes})
 
     def add(self, entry: Entry) -> None:
-        """Take the next entry."""
-        self._write(entry_values(entry, self._bytes))
+        """Take the next entry. Raises HocketError for a number that is not finite."""
+        try:
+            self._write(entry_values(entry, self._bytes))
+        except ValueError as error:
+            raise HocketError(
+                f"a history cannot hold the {type(entry).__name__.lower()} entry at "
+                f"{entry.at_s:g} s: {error}; lower training.learning_rate, or do not record"
+            ) from error
         self.entries += 1
         if isinstance(entry, Settled) and entry.payload is not None:
             self._bodies.write(entry.payload.body)

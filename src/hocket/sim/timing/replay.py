@@ -110,6 +110,8 @@ class Replay:
             self._evaluate()
         for device in self._devices.values():
             device.counts.here_s = self.agenda.now - device.since_s
+        if self.unlike:
+            self._ended += f"; {self.unlike} updates were not as many versions behind as recorded"
         wall = self._wall
         wall.total_s, wall.train_s = self._stopwatch() - began_s, self._workshop.busy_s
         wall.events = self.agenda.handled
