@@ -7,7 +7,7 @@ rounds like the CPU. Needs torch 2.10 or newer, which lets a device be written i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-NAME = "second"
+NAME = "stand_in_gpu"  # torch gives tensors and modules a method of this name: let it be rare
 _BETWEEN_DEVICES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
 
 
@@ -62,8 +62,8 @@ class There(Tensor):
     held: Tensor  # its values
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> There:
-        made: There = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    def __new__(cls: type[Self], held: Tensor) -> Self:
+        made: Self = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -78,18 +78,22 @@ class There(Tensor):
         """All is done."""
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]  # torch's types leave the function out
+        cls, func: OpOverload, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return _carried_out(func, args, kwargs or {})
 
 
-class SecondDevice(TorchDispatchMode):
+class SecondDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, tensors can be made on SECOND and moved to and fro."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations = 0  # carried out there
 
-    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         result = _carried_out(func, args, kwargs or {})
         self.operations += any(isinstance(leaf, There) for leaf in tree_leaves(result))
         return result
@@ -107,7 +111,7 @@ def _carried_out(func: OpOverload, args: Any, kwargs: dict[str, Any]) -> Any:
     if not there:
         return result
     wrapped = tree_map(lambda leaf: There(leaf) if isinstance(leaf, Tensor) else leaf, result)
-    return return_and_correct_aliasing(func, args, kwargs, wrapped)
+    return return_and_correct_aliasing(func, args, kwargs, wrapped)  # type: ignore[no-untyped-call]
 
 
 def _check(func: OpOverload, given: list[Tensor]) -> None:

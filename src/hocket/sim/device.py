@@ -47,12 +47,12 @@ class Surroundings:
     seed: int
 
 
-Measured = tuple[float, float, float, float]
+Measured = tuple[float, float, float, float, float]
 
 
-def _measured(link: Link) -> Measured:
+def _measured(link: Link, share: float) -> Measured:
     """What rules go by; how many transfers it is from is nothing new to them."""
-    return link.up_bytes_per_s, link.down_bytes_per_s, link.rtt_s, link.loss
+    return link.up_bytes_per_s, link.down_bytes_per_s, link.rtt_s, link.loss, share
 
 
 class SimDevice:
@@ -85,7 +85,7 @@ class SimDevice:
         self._learner: Learner | None = None
         self._fresh: Global[Tensor] | None = None
         self._pull_began_s = 0.0
-        self._reported: Measured | None = None  # what the registry knows of its link
+        self._reported: Measured | None = None  # what the registry knows of it
         self._leaving = False  # as soon as this training is over
         self._said_busy = False  # when it subscribed last
         self._works_until_s = 0.0  # as counted
@@ -150,12 +150,17 @@ class SimDevice:
 
     def _report(self) -> None:
         """What the registry hears of it, and tells the aggregator."""
-        self._reported = _measured(self._courier.link)
+        self._reported = _measured(self._courier.link, self._share)
         self._around.network.server.take(ev.DeviceSeen(self._record(DeviceState.ALIVE)))
+
+    @property
+    def _share(self) -> float:
+        """Of its processor, that it has now."""
+        return self.plan.device_class.shares.at(self._around.network.agenda.now)
 
     def _record(self, state: DeviceState) -> Device:
         device_class = self.plan.device_class
-        share = device_class.shares.at(self._around.network.agenda.now)
+        share = self._share
         capability = Capability(
             costs=tuple(_slower(line, 1.0 / share) for line in self.plan.own_costs),
             processor_share=share,
@@ -315,6 +320,7 @@ class SimDevice:
             learner.settled(self._around.network.agenda.now - self._pull_began_s)
             if not isinstance(answer, Dropped):
                 self.counts.updates_accepted += 1
+                learner.used()
             self._tell(pev.PushSettled(answer))
 
     def _fail(self) -> None:
@@ -333,7 +339,7 @@ class SimDevice:
         if listens and (gave_up or (self._said_busy and not self.busy)):
             self._unsubscribe()
             self._subscribe()
-        if courier.here and _measured(courier.link) != self._reported:
+        if courier.here and _measured(courier.link, self._share) != self._reported:
             self._report()
         if self._leaving and not self.busy:
             self._leaving = False

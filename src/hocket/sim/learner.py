@@ -67,6 +67,10 @@ class Learner(Protocol):
         """The outcome of the last update came so long after the pull of its base began."""
         ...
 
+    def used(self) -> None:
+        """The last update is part of a model, or will be: it is never put back."""
+        ...
+
     def put_back(self) -> None:
         """The last update was not used."""
         ...

@@ -68,6 +68,9 @@ class NoopWorkshop:
     def settled(self, seconds: float) -> None:
         """See Learner."""
 
+    def used(self) -> None:
+        """See Learner."""
+
     def put_back(self) -> None:
         """See Learner."""
 

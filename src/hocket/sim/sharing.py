@@ -72,6 +72,11 @@ class SharedLink:
         self._v = 0.0  # V: bytes passed by a flow that always shared
         self._now = agenda.now  # when V was brought up to date
 
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether flows do not slow each other down."""
+        return math.isinf(self._rate)
+
     def __len__(self) -> int:
         """Flows on their way."""
         return sum(len(lane.flows) for lane in self._lanes.values())

@@ -8,6 +8,7 @@ at most what its device's own link carries at the time. A byte that has passed h
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -71,6 +72,11 @@ class Transfer:
         """Go on as fast as its own link carries it from now on."""
         now, rates = self._agenda.now, self._plan.rates
         cap = rates.at(now)[self._direction]
+        if math.isinf(cap) and self._link.is_unlimited:
+            self._leave()
+            self._entry = None
+            self._end()  # nothing holds it back
+            return
         if cap <= 0.0:
             self._leave()
         elif self._flow is None:

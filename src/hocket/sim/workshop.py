@@ -196,6 +196,13 @@ class LateLearner:
         if self._memory is not None:
             self._memory.settled(seconds)
 
+    def used(self) -> None:
+        """See Learner. Else memory would follow all devices that ever trained."""
+        if self._feedback is not None and self._feedback.residual is None:
+            self._feedback = None  # it holds nothing but that update
+        if self._memory is not None:
+            self._memory.begin()  # and here is no way back
+
     def put_back(self) -> None:
         """See Learner."""
         if self._feedback is not None and self._memory is not None:

@@ -12,6 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from support.fake_jobs import Inline, row, seeded, told_by_settings
 from typer.testing import CliRunner
@@ -314,8 +315,9 @@ class FakeRay(ModuleType):
         class RayError(Exception):
             """The root of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, **resources: float) -> None:
         super().__init__("ray")
+        self.resources = resources
         self.asked: dict[str, Any] = {}
         self.is_up = False
 
@@ -326,7 +328,7 @@ class FakeRay(ModuleType):
         self.is_up = False
 
     def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 24.0}
+        return {"CPU": 24.0, **self.resources}
 
     def remote(self, **asked: Any) -> Callable[[Any], Any]:
         self.asked = asked
@@ -352,6 +354,33 @@ def test_jobs_run_on_a_ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         engine.run(jobs, lambda job, outcome: told.update({job.settings.seed: outcome}))
     assert not ray.is_up
     assert told == {5: row(0.05), 7: Failure("RayError: the worker died"), 9: row(0.09)}
+
+
+def test_on_a_gpu_each_job_has_one_of_the_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(GPU=3.0)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with on_ray.OnRay("cuda") as engine:
+        assert engine.lanes == 3
+    assert ray.asked == {"num_cpus": 1, "num_gpus": 1, "max_retries": 1}
+
+
+def test_a_cluster_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its jobs would wait for ever."""
+    ray = FakeRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(TaskError, match="no machine of the Ray cluster offers a GPU"):
+        on_ray.OnRay("cuda")
+    assert not ray.is_up
+
+
+def test_without_a_gpu_nothing_is_run_or_written(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    wishes = Wishes(study, out=study.parent / "out", device="cuda")
+    with pytest.raises(TaskError, match=r"device is 'cuda', but .* or take device 'cpu'"):
+        compare(wishes, Console(file=io.StringIO()))
+    assert not (study.parent / "out").exists()
 
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

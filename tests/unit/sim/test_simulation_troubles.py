@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ from support.simulations import (
 )
 
 from hocket.core import events as ev
+from hocket.core.payload import Payload
 from hocket.errors import NotFinite
 from hocket.learn.flat import flatten
 from hocket.sim.fleet import FleetFile
@@ -143,6 +146,14 @@ def test_the_registry_hears_which_share_of_its_processor_a_device_has_now() -> N
     assert capability.training_s(3, 8) == pytest.approx(3 * 8 * 0.01 / 0.5)
 
 
+def test_the_registry_hears_it_after_a_training_though_the_link_is_as_it_was() -> None:
+    phone = PHONE | {"share_schedule": [(3.0, 1.0), (1e3, 0.5)]}
+    running = simulation(task(pace=ALONE), fleet(1, classes=[phone], stop={"versions": 3}))
+    running.run()
+    (member,) = running.server.core.fleet
+    assert member.device.capability.processor_share == 0.5
+
+
 # --- calls
 
 
@@ -195,6 +206,42 @@ def test_a_training_that_diverged_leaves_no_model_behind() -> None:
         learner.finish()
     del base
     assert kept() is None
+
+
+def test_an_update_that_was_used_is_not_kept_and_its_end_changes_nothing() -> None:
+    prepared = ready(task(), fleet())
+    base = flatten(prepared.scenario.task.build_model())
+
+    def second(*, used: bool) -> tuple[int, bytes]:
+        """References to the first update that went, and the next one."""
+        workshop = TorchWorkshop(prepared.blueprint, prepared.shards, stopwatch, "off")
+        learner = workshop.learner(prepared.roster.plan(0))
+        learner.start(base, None, 1)
+        learner.note(1, 1.0)
+        parcel = learner.finish()
+        before = sys.getrefcount(parcel.payload)
+        if used:
+            learner.used()
+        gone = before - sys.getrefcount(parcel.payload)
+        learner.start(base, None, 2)
+        learner.note(1, 1.0)
+        return gone, bytes(learner.finish().payload.body)
+
+    (kept, one), (let_go, other) = second(used=False), second(used=True)
+    assert (kept, let_go) == (0, 1)
+    assert one == other
+
+
+def test_memory_does_not_follow_the_devices_that_have_trained() -> None:
+    def payloads() -> int:
+        gc.collect()
+        return sum(type(thing) is Payload for thing in gc.get_objects())
+
+    before = payloads()
+    running = simulation(task(pace=ALONE), fleet(8, stop={"versions": 30}))
+    result = running.run()
+    assert sum(device.trainings > 0 for device in result.devices) > 4
+    assert payloads() - before <= 1  # on its way
 
 
 # --- fleets of chance
@@ -257,7 +304,7 @@ def some_fleet(chance: random.Random, devices: int) -> FleetFile:
             "resume_s": pick([0.0, 300.0]),
             "step_s": pick([0.0, 0.1]),
         },
-        stop={"virtual_s": 8.0, "versions": 12},
+        stop={"virtual_s": 8.0, "versions": 8},
         evaluation=pick([{}, {"every_s": 0.7}]),
     )
     return made

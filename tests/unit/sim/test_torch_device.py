@@ -42,7 +42,7 @@ def test_without_a_gpu_it_is_said_before_anything_is_read(
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", built_for)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    missing = task(data={"kind": "npz", "train": str(tmp_path / "no.npz"), "test": "no.npz"})
+    missing = task(data={"kind": "npz", "path": str(tmp_path / "no.npz")})
     with pytest.raises(TaskError, match=f"device is 'cuda', but .*{what}.*take device 'cpu'"):
         ready(missing, fleet(run={"device": "cuda"}))
 

@@ -32,14 +32,14 @@ class OnRay:
             ) from missing
         self._ray: Any = ray
         ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
-        self._needs: dict[str, int] = {"CPU": 1} | ({"GPU": 1} if device == "cuda" else {})
-        if self.lanes == 0:
+        self._needs = ("CPU", "GPU") if device == "cuda" else ("CPU",)
+        if device == "cuda" and not ray.cluster_resources().get("GPU"):
             ray.shutdown()
             raise TaskError(
                 "device is 'cuda', but no machine of the Ray cluster offers a GPU; start Ray on "
                 "one that has, or take device 'cpu'"
             )
-        asked = {f"num_{kind.lower()}s": number for kind, number in self._needs.items()}
+        asked = {f"num_{kind.lower()}s": 1 for kind in self._needs}
         # A lost worker's job is run once more; what a job itself raises is its outcome.
         self._remote = ray.remote(**asked, max_retries=1)(carry_out)
 
@@ -47,7 +47,7 @@ class OnRay:
     def lanes(self) -> int:
         """For how many jobs the cluster has cores, and GPUs where they need them."""
         there = self._ray.cluster_resources()
-        return min(int(there.get(kind, 0)) for kind in self._needs)
+        return max(1, min(int(there.get(kind, 1)) for kind in self._needs))
 
     def run(self, jobs: Sequence[Job], told: Told) -> None:
         """See Engine."""
