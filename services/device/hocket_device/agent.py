@@ -144,18 +144,33 @@ class Agent:
         return participant
 
     async def _act(self, performer: Performer) -> str:
-        """Carry effects out, one after the other, until the task is over; the reason."""
-        while True:
-            effect = await self._effects.get()
-            if isinstance(effect, ev.Stop):
-                await self._save(performer)
-                return effect.reason
-            if isinstance(effect, ev.Rest):
-                await self._rest(performer, gave_up=effect.gave_up)
-                continue
-            event = await performer.perform(effect)
-            if event is not None:
-                self._tell(performer.participant, event)
+        """Carry effects out until the task is over; the reason.
+
+        One after the other, but for the fresh model, which comes beside the training.
+        """
+        async with asyncio.TaskGroup() as group:
+            asking: asyncio.Task[None] | None = None
+            while True:
+                effect = await self._effects.get()
+                match effect:
+                    case ev.Stop(reason):
+                        await self._save(performer)
+                        return reason
+                    case ev.Rest(gave_up):
+                        await self._rest(performer, gave_up=gave_up)
+                    case ev.PullFresh():
+                        asking = group.create_task(self._perform(performer, effect))
+                    case ev.GiveUpFresh():
+                        if asking is not None:
+                            asking.cancel()
+                            await asyncio.wait({asking})
+                    case _:
+                        await self._perform(performer, effect)
+
+    async def _perform(self, performer: Performer, effect: ev.Effect) -> None:
+        event = await performer.perform(effect)
+        if event is not None:
+            self._tell(performer.participant, event)
 
     def _tell(self, participant: Participant, event: ev.Event) -> None:
         for effect in participant.handle(event, self.courier.clock.now()):

@@ -94,6 +94,7 @@ class Performer:
         training = self.participant.trainings
         await self.in_thread(lambda: self.learner.start(pulled.payload, training))
         self._epochs.clear()
+        self._fresh = None
         log.debug("pulled", version=pulled.version, bytes=pulled.num_bytes)
         return ev.Pulled(pulled.version)
 

@@ -5,7 +5,10 @@ simulator drive the very same one; the tensors are theirs.
 
 Liu, Che, Zhou, Jin, Dai, Dou, Valduriez. FedASMU: Efficient Asynchronous Federated Learning with
 Dynamic Staleness-Aware Model Update. AAAI 2024. One extra download per training: after local epoch
-`slot` the device asks for the fresh model and merges it (Eq. 7), unless nothing newer exists.
+`slot` the device asks for the fresh model. It trains on while that is on its way, and merges it
+(Eq. 7) at the end of the epoch in which it came, unless nothing newer exists; one that comes after
+the last epoch is given up. (Whether the paper's devices wait is unknown to us; idle ones gain
+nothing.)
 """
 
 from __future__ import annotations
@@ -33,7 +36,6 @@ class Phase(StrEnum):
     RESTING = "resting"  # a trigger
     PULLING = "pulling"  # its base
     TRAINING = "training"  # the end of an epoch
-    ASKING = "asking"  # the fresh model
     MERGING = "merging"  # the merge
     PUSHING = "pushing"  # what becomes of its update
     STOPPED = "stopped"  # nothing
@@ -70,7 +72,9 @@ class _Training:
     epoch: int = 0  # the one that runs, or the last that ran
     epoch_began: float = 0.0
     train_s: float = 0.0
-    fresh: Version = NO_VERSION
+    asking: bool = False  # the fresh model is on its way
+    fresh: Version = NO_VERSION  # has come, and is merged at the end of the epoch, or was
+    merged: bool = False
     report: RefreshReport | None = None
 
 
@@ -127,8 +131,8 @@ class Participant:
                 return self._pulled(version, now)
             case Phase.TRAINING, ev.EpochDone():
                 return self._epoch_done(now)
-            case Phase.ASKING, ev.FreshArrived(version):
-                return self._fresh_arrived(version, now)
+            case Phase.TRAINING, ev.FreshArrived(version):
+                self._fresh_arrived(version)
             case Phase.MERGING, ev.Merged(reward, inner_product):
                 return self._merged(reward, inner_product, now)
             case Phase.PUSHING, ev.PushRefused(NotFinite()):
@@ -209,7 +213,8 @@ class Participant:
         training = self._training
         if training.epoch == self.rules.local_epochs:
             self.phase = Phase.PUSHING
-            return [ev.Push(training.base, training.train_s, training.report)]
+            push = ev.Push(training.base, training.train_s, training.report)
+            return [*self._give_up_fresh(), push]
         training.epoch += 1
         training.epoch_began = now
         self.phase = Phase.TRAINING
@@ -218,18 +223,25 @@ class Participant:
     def _epoch_done(self, now: float) -> list[ev.Effect]:
         training = self._training
         training.train_s += now - training.epoch_began
-        if training.epoch != training.slot:
+        if training.epoch == training.slot:
+            training.asking = True
+            return [ev.PullFresh(training.base), *self._next_epoch(now)]
+        if training.fresh == NO_VERSION or training.merged:
             return self._next_epoch(now)
-        self.phase = Phase.ASKING
-        return [ev.PullFresh(training.base)]
-
-    def _fresh_arrived(self, version: Version | None, now: float) -> list[ev.Effect]:
-        training = self._training
-        if version is None or version <= training.base:
-            return self._next_epoch(now)
-        training.fresh = version
+        training.merged = True
         self.phase = Phase.MERGING
-        return [ev.Merge(version, self.controls.beta(version, training.base))]
+        return [ev.Merge(training.fresh, self.controls.beta(training.fresh, training.base))]
+
+    def _fresh_arrived(self, version: Version | None) -> None:
+        training = self._training
+        if training.asking and version is not None and version > training.base:
+            training.fresh = version
+        training.asking = False
+
+    def _give_up_fresh(self) -> list[ev.Effect]:
+        """What was asked for comes too late."""
+        asking, self._training.asking = self._training.asking, False
+        return [ev.GiveUpFresh()] if asking else []
 
     def _merged(self, reward: float, inner_product: float, now: float) -> list[ev.Effect]:
         """Learn from the merge; a loss that is not finite teaches nothing and is not reported."""
@@ -248,10 +260,11 @@ class Participant:
         return [] if self.phase is Phase.PUSHING else self._rest()
 
     def _rest(self, *, gave_up: bool = False) -> list[ev.Effect]:
+        late = self._give_up_fresh()
         if self._finished is not None:
             self.phase = Phase.STOPPED
-            return [ev.Stop(self._finished)]
+            return [*late, ev.Stop(self._finished)]
         self.phase = Phase.RESTING
-        rest: list[ev.Effect] = [ev.Rest(gave_up)]
+        rest: list[ev.Effect] = [*late, ev.Rest(gave_up)]
         pending, self._pending = self._pending, None
         return rest if pending is None else rest + self._begin(pending)

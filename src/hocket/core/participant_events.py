@@ -114,9 +114,17 @@ class TrainEpoch:
 
 @dataclass(frozen=True, slots=True)
 class PullFresh:
-    """Ask for the newest model, if it is newer than `only_if_newer_than`."""
+    """Ask for the newest model, if it is newer than `only_if_newer_than`, and do not wait for it.
+
+    It comes to FreshArrived at any time, unless GiveUpFresh is told first.
+    """
 
     only_if_newer_than: Version
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpFresh:
+    """What PullFresh asked for comes too late: stop receiving it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +173,7 @@ Effect = (
     | ForgetResidual
     | TrainEpoch
     | PullFresh
+    | GiveUpFresh
     | Merge
     | Push
     | PushAgain

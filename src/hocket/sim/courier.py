@@ -107,6 +107,11 @@ class SimCourier:
         if self.here:
             call.attempt()
 
+    def give_up(self) -> None:
+        """Nobody wants to know any more what was asked."""
+        self.hang_up()
+        self.end()
+
     # --- for the call under way
 
     def end(self) -> None:

@@ -201,6 +201,8 @@ class SimDevice:
                 self._train(epoch, participant.trainings, learner)
             case pev.PullFresh(base):
                 self._pull_fresh(base, learner)
+            case pev.GiveUpFresh():
+                self._courier.give_up()
             case pev.Merge(version, beta):
                 self._merge(version, beta, learner)
             case pev.Push():

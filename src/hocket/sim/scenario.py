@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from hocket.core.scheduling import Rounds
 from hocket.core.stop import Stop
 from hocket.errors import TaskError
 from hocket.sim.fleet import FleetFile
@@ -32,8 +33,9 @@ class Scenario:
 def scenario_of(task: Task, fleet: FleetFile, *, seed: int | None = None) -> Scenario:
     """The scenario of a task on a fleet, by the fleet's own seed if none is given.
 
-    Raises TaskError where nothing would ever end it.
+    Raises TaskError where nothing would surely end it, or task and fleet do not go together.
     """
+    _check_size(task, fleet)
     chosen = fleet.seed if seed is None else seed
     evaluation = task.evaluation
     if fleet.evaluation.examples is not None:
@@ -48,14 +50,34 @@ def scenario_of(task: Task, fleet: FleetFile, *, seed: int | None = None) -> Sce
     return Scenario(carried_out, fleet, chosen, task.seed)
 
 
+def _check_size(task: Task, fleet: FleetFile) -> None:
+    """A fleet must have the devices that the task counts on."""
+    pace, devices = task.pace, fleet.num_devices
+    counted = getattr(task.strategy, "devices", devices)
+    if counted != devices:
+        raise TaskError(
+            f"strategy.devices is {counted}, but the fleet has {devices}; set one of them"
+        )
+    if isinstance(pace, Rounds) and pace.cohort > devices and pace.deadline_s is None:
+        raise TaskError(
+            f"pace.cohort is {pace.cohort}, but the fleet has {devices} devices: no round would "
+            "ever be complete; make it smaller, or set pace.deadline_s"
+        )
+
+
 def _stop(task: Stop, fleet: FleetFile) -> Stop:
     """What the rules must look out for; the fleet's [stop] takes the place of the task's."""
     stop = fleet.stop
     if stop.virtual_s or stop.versions or stop.accuracy:
-        return Stop(stop.versions or None, stop.accuracy or None)
-    if task == Stop():
+        chosen = Stop(stop.versions or None, stop.accuracy or None)
+    else:
+        chosen = task
+    if not stop.virtual_s and chosen.versions is None and chosen.wall_s is None:
+        reason = "nothing would end the simulation"
+        if chosen.accuracy is not None:
+            reason = f"an accuracy of {chosen.accuracy:g} may never be reached"
         raise TaskError(
-            "nothing would end the simulation: set stop.virtual_s, stop.versions or stop.accuracy "
-            "in the fleet file, or [stop] in the task file"
+            f"{reason}: set stop.virtual_s or stop.versions in the fleet file, or [stop] in the "
+            "task file"
         )
-    return task
+    return chosen

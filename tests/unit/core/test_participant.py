@@ -16,6 +16,7 @@ from hocket.core.participant_events import (
     FinishedTask,
     ForgetResidual,
     FreshArrived,
+    GiveUpFresh,
     Merge,
     Merged,
     Pull,
@@ -91,18 +92,47 @@ def test_one_training_with_a_merge_in_its_middle() -> None:
     assert d.handle(Triggered(order), 0.0) == [Pull(order)]
     assert d.handle(Pulled(Version(1)), 1.0) == [TrainEpoch(1)]
     assert d.handle(EpochDone(), 3.0) == [TrainEpoch(2)]
-    assert d.handle(EpochDone(), 5.5) == [PullFresh(Version(1))]
+    assert d.handle(EpochDone(), 5.5) == [PullFresh(Version(1)), TrainEpoch(3)]
+    assert d.handle(FreshArrived(Version(4)), 6.0) == []  # it trains on meanwhile
     # fedasmu.md 1.4: g = 4, o = 1, upsilon = 1: phi 0.25, beta 0.2
-    [merge] = d.handle(FreshArrived(Version(4)), 7.0)
+    [merge] = d.handle(EpochDone(), 7.0)
     assert isinstance(merge, Merge)
     assert merge.version == Version(4)
     assert merge.beta == pytest.approx(0.2)
-    assert d.handle(Merged(0.125, 0.0), 7.5) == [TrainEpoch(3)]
     # Three epochs of 2, 2.5 and 1.5 seconds; the pulls and the merge are not training.
     report = RefreshReport(2, Version(4), 0.125)
-    assert d.handle(EpochDone(), 9.0) == [Push(Version(1), 6.0, report)]
+    assert d.handle(Merged(0.125, 0.0), 7.5) == [Push(Version(1), 6.0, report)]
     assert d.handle(PushSettled(APPLIED), 10.0) == [Rest()]
     assert d.phase is Phase.RESTING
+
+
+def test_a_fresh_model_is_merged_at_the_end_of_the_epoch_in_which_it_comes_once() -> None:
+    d = device(epochs=4)
+    tell(d, Triggered(trigger(slot=1)), Pulled(Version(1)))
+    assert tell(d, EpochDone()) == [PullFresh(Version(1)), TrainEpoch(2)]
+    assert tell(d, EpochDone()) == [TrainEpoch(3)]  # still on its way
+    assert tell(d, FreshArrived(Version(9))) == []
+    assert [type(effect) for effect in tell(d, EpochDone())] == [Merge]
+    assert tell(d, Merged(0.0, 0.0)) == [TrainEpoch(4)]
+    assert [type(effect) for effect in tell(d, EpochDone())] == [Push]
+
+
+def test_a_fresh_model_that_comes_too_late_is_given_up_and_means_nothing_afterwards() -> None:
+    d = device(epochs=2)
+    tell(d, Triggered(trigger(slot=1)), Pulled(Version(1)), EpochDone())
+    assert tell(d, EpochDone()) == [GiveUpFresh(), Push(Version(1), 0.0, None)]
+    assert tell(d, FreshArrived(Version(9)), PushSettled(APPLIED)) == [Rest()]
+    tell(d, Triggered(trigger(slot=1)), Pulled(Version(2)))
+    assert tell(d, FreshArrived(Version(9))) == []  # asked for by the training before
+    assert tell(d, EpochDone()) == [PullFresh(Version(2)), TrainEpoch(2)]
+    assert tell(d, FreshArrived(None), EpochDone()) == [Push(Version(2), 0.0, None)]
+
+
+def test_a_training_given_up_gives_up_its_fresh_model_too() -> None:
+    d = device()
+    tell(d, Triggered(trigger(slot=1)), Pulled(Version(1)), EpochDone())
+    assert tell(d, Failed()) == [GiveUpFresh(), Rest(gave_up=True)]
+    assert tell(d, Triggered(trigger(slot=1)), FinishedTask("over")) == [Stop("over")]
 
 
 @pytest.mark.parametrize("fresh", [None, 1], ids=["unchanged", "the same version"])
@@ -215,7 +245,7 @@ def test_a_merge_of_which_nothing_finite_came_teaches_nothing(
         [],
         [Pulled(Version(1))],
         [Pulled(Version(1)), EpochDone(), EpochDone()],
-        [Pulled(Version(1)), EpochDone(), EpochDone(), FreshArrived(Version(9))],
+        [Pulled(Version(1)), EpochDone(), EpochDone(), FreshArrived(Version(9)), EpochDone()],
         [Pulled(Version(1)), *[EpochDone()] * 2, FreshArrived(None), *[EpochDone()] * 2],
     ],
     ids=["pulling", "training", "asking", "merging", "pushing"],

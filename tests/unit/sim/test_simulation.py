@@ -149,7 +149,7 @@ def test_a_refreshing_device_downloads_once_more_and_uploads_as_much() -> None:
     result, rows = traced(task(refresh=REFRESHING), fleet(classes=UNEQUAL, stop={"versions": 30}))
     size = manifest_of(task().build_model()).dense_bytes
     pulls, fresh = rows.of("pull"), [row for row in rows.of("fresh") if row.version > 0]
-    assert len(fresh) == result.counts.merges >= 5
+    assert len(fresh) >= result.counts.merges >= 5
     asked = {(row.device, row.training) for row in rows.of("fresh")}
     assert len(asked) == len(rows.of("fresh")) == result.counts.fresh_pulls
     assert result.counts.bytes_down == (len(pulls) + len(fresh)) * size
@@ -246,7 +246,7 @@ def test_training_that_diverges_is_given_up_and_the_device_asked_again() -> None
 
 
 def test_accuracy_on_a_grid_of_virtual_time_also_ends_it() -> None:
-    some_fleet = fleet(stop={"accuracy": 0.6}, evaluation={"every_s": 2.0})
+    some_fleet = fleet(stop={"accuracy": 0.6, "virtual_s": 99.0}, evaluation={"every_s": 2.0})
     result = simulation(task(), some_fleet).run()
     assert [point.at_s for point in result.curve] == pytest.approx(
         [2.0 * step for step in range(len(result.curve))]
@@ -275,6 +275,26 @@ def test_nothing_that_ends_it_is_a_mistake_in_the_files() -> None:
     with pytest.raises(TaskError, match=r"stop\.virtual_s"):
         scenario_of(task(), endless)
     assert scenario_of(task(stop={"versions": 9}), endless).task.stop.versions == 9
+    with pytest.raises(TaskError, match=r"an accuracy of 0\.9 may never be reached: set stop"):
+        scenario_of(task(), fleet(stop={"accuracy": 0.9}))
+
+
+def test_training_that_never_comes_to_a_version_ends_all_the_same() -> None:
+    wild = {"local_epochs": 1, "batch_size": 200, "learning_rate": 1e38}
+    quick = {"name": "quick", "per_example_s": 0.001}
+    many = task(training=wild, pace={"kind": "concurrent", "devices": 4})
+    result = simulation(many, fleet(classes=[quick], stop={"versions": 5})).run()
+    assert result.reason == "no version came of the last 10000 trainings"
+    assert result.counts.failures > 9_000
+
+
+def test_a_task_that_counts_on_other_devices_than_there_are_is_a_mistake() -> None:
+    few = {"strategy": {"kind": "fedavg", "cohort": 5}, "pace": {"kind": "rounds", "cohort": 5}}
+    with pytest.raises(TaskError, match=r"pace\.cohort is 5, but the fleet has 4 devices"):
+        scenario_of(task(**few), fleet(4))
+    cached = {"kind": "ca2fl", "devices": 100}
+    with pytest.raises(TaskError, match=r"strategy\.devices is 100, but the fleet has 4"):
+        scenario_of(task(strategy=cached), fleet(4))
 
 
 def test_narrow_devices_pull_and_push_less() -> None:
