@@ -76,9 +76,8 @@ class Bar:
 
     def __enter__(self) -> Self:
         self._bar.start()
-        total = 1.0 if _has_end(self._scenario) else None
         name = self._scenario.task.strategy.kind
-        self._row = self._bar.add_task(name, total=total, told="")
+        self._row = self._bar.add_task(name, total=1.0, told="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,8 +114,8 @@ class Lines:
             return
         self._next_s = now + LINE_EVERY_S
         told = _told(simulation, self._rate.at(now, simulation.agenda.handled))
-        done = f"{share_done(self._scenario, simulation):4.0%}  " * _has_end(self._scenario)
-        self._console.print(f"{done}{told}", highlight=False, soft_wrap=True)
+        done = share_done(self._scenario, simulation)
+        self._console.print(f"{done:4.0%}  {told}", highlight=False, soft_wrap=True)
 
 
 class EventRate:
@@ -133,18 +132,14 @@ class EventRate:
 
 
 def share_done(scenario: Scenario, simulation: Watched) -> float:
-    """How much of it is done, by whichever of its ends is nearest; 0 where none is known."""
-    horizon_s, stop = scenario.virtual_s, scenario.task.stop
-    shares = [0.0]
+    """How much of it is done, by whichever of its ends is nearest."""
+    stop = scenario.task.stop
+    horizon_s, shares = scenario.virtual_s or stop.wall_s, [0.0]
     if horizon_s:
         shares.append(simulation.agenda.now / horizon_s)
     if stop.versions:
         shares.append(simulation.version / stop.versions)
     return min(max(shares), 1.0)
-
-
-def _has_end(scenario: Scenario) -> bool:
-    return bool(scenario.virtual_s or scenario.task.stop.versions)
 
 
 def _told(simulation: Watched, events_per_s: float) -> str:

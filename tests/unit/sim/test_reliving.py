@@ -63,7 +63,7 @@ def test_rounds_that_a_deadline_closed_come_out_the_same(tmp_path: Path) -> None
 def test_each_strategy_with_a_memory_comes_out_the_same(tmp_path: Path) -> None:
     kinds: list[dict[str, Any]] = [
         {"kind": "fadas", "goal": 2},
-        {"kind": "ca2fl", "goal": 2},
+        {"kind": "ca2fl", "goal": 2, "devices": 3},
         {"kind": "port"},
     ]
     for strategy in kinds:

@@ -73,8 +73,11 @@ def test_evaluations_on_a_grid_do_not_keep_a_dead_fleet_going() -> None:
 
 
 def test_a_round_that_can_never_be_complete_says_who_waits() -> None:
+    away = {"name": "never", "kind": "windows", "steps": [[1e9, False]]}
+    classes = [PHONE, {"name": "gone", "per_example_s": 0.01, "availability": "never"}]
     some_task = task(strategy={"kind": "fedavg", "cohort": 4}, pace={"kind": "rounds", "cohort": 4})
-    result = simulation(some_task, fleet(2, stop={"versions": 3}), watch=impatient).run()
+    half = fleet(4, classes=classes, availability=[away], stop={"versions": 3})
+    result = simulation(some_task, half, watch=impatient).run()
     assert "the 2 that are there wait for others" in result.reason
     assert result.counts.updates_accepted == 2
 
@@ -262,6 +265,9 @@ STRATEGIES: Sequence[tuple[str, str]] = (  # with what a round fills, for those 
 )
 
 
+COUNTING = {"scaffold", "asofed", "ca2fl"}  # what they do depends on the size of the fleet
+
+
 def some_task(chance: random.Random, kind: str, fills: str, devices: int) -> Task:
     part, pick = chance.randint(1, devices), chance.choice
     paces: list[dict[str, Any]] = [
@@ -274,7 +280,9 @@ def some_task(chance: random.Random, kind: str, fills: str, devices: int) -> Tas
         paces.append({"kind": "periodic", "period_s": pick([0.3, 1.1]), "triggers": part})
     lossy = {"kind": "topk", "ratio": 0.1}
     return task(
-        strategy={"kind": kind} | ({fills: part} if fills else {}),
+        strategy={"kind": kind}
+        | ({fills: part} if fills else {})
+        | ({"devices": devices} if kind in COUNTING else {}),
         pace=pick(paces),
         codec={"kind": "raw"} if kind == "scaffold" else pick([{"kind": "raw"}, lossy]),
         refresh=pick([REFRESHING, {"kind": "learned"}, {"kind": "none"}]),
