@@ -55,6 +55,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     hold_push: asyncio.Event | None = None  # wait for it before settling
     hold_answer: asyncio.Event | None = None  # wait for it after settling
     hold_fresh: asyncio.Event | None = None  # wait for it before answering a pull in mid-training
+    fresh_given_up: asyncio.Event = field(default_factory=asyncio.Event)  # while it was held
     arrived: asyncio.Queue[str] = field(default_factory=asyncio.Queue)  # update_ids of headers
     push_ids: list[str] = field(default_factory=list)  # of each attempt
     resumed_at: list[int] = field(default_factory=list)
@@ -98,7 +99,11 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self._admit(convert.caller_from_pb(request.caller))
         self.pulls.append(request)
         if self.hold_fresh is not None and not request.for_training:
-            await self.hold_fresh.wait()
+            try:
+                await self.hold_fresh.wait()
+            except asyncio.CancelledError:
+                self.fresh_given_up.set()
+                raise
         if request.only_if_newer_than >= self.version:
             unchanged = pb.PullModelResponse.Unchanged(version=self.version)
             yield pb.PullModelResponse(unchanged=unchanged)

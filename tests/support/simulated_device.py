@@ -20,7 +20,7 @@ from hocket.core.participant import Participant, ParticipantRules
 from hocket.core.refresh import RefreshRules
 from hocket.core.terms import Finished, RefreshTerms, Trigger
 from hocket.core.update import Outcome, Update, UpdateHeader
-from hocket.errors import HocketError, StaleIncarnation, UnknownDevice
+from hocket.errors import HocketError, StaleIncarnation, Unavailable, UnknownDevice
 
 RULES = ParticipantRules(3, RefreshTerms(enabled=True, rules=RefreshRules()))
 TRY_AGAIN_S = 4.0
@@ -83,6 +83,7 @@ class SimulatedDevice:
         self._open: set[int] = set()
         self._caller = Caller(self.device_id, NOBODY)
         self._session = object()
+        self._fresh: object | None = None  # the pull of a fresh model that is on its way
         self._joining = False
         if self._kept is None:
             self._rules = Participant(RULES, self.device_id)
@@ -173,6 +174,8 @@ class SimulatedDevice:
                     self._later(self._speed * chance.uniform(0.5, 1.5), pe.EpochDone())
             case pe.PullFresh():
                 self._pull_fresh()
+            case pe.GiveUpFresh():
+                self._give_up_fresh()
             case pe.Merge():
                 self._later(0.01, pe.Merged(chance.randint(-8, 8) / 8, chance.uniform(-1.0, 1.0)))
             case pe.Push():
@@ -196,12 +199,24 @@ class SimulatedDevice:
             self._aggregator.pull(self._caller, answer)
 
     def _pull_fresh(self) -> None:
+        """Ask once, and wait for a while; what was given up means nothing to a later training."""
+        promise(self._fresh is None, f"{self.device_id} asks for two fresh models at once")
+        self._fresh = mine = object()
+        life = self._life
+
         def had(answer: Any) -> None:
-            fresh: Version | None = None if isinstance(answer, HocketError) else answer[0]
-            self._tell(pe.FreshArrived(fresh))
+            if self._lives(life) and self._fresh is mine:
+                self._fresh = None
+                fresh: Version | None = None if isinstance(answer, HocketError) else answer[0]
+                self._tell(pe.FreshArrived(fresh))
 
         self._ask("fresh pull", lambda answer: self._aggregator.pull(None, answer), had)
-        self._later(TRY_AGAIN_S, pe.FreshArrived(None))
+        self.world.after(TRY_AGAIN_S, lambda: had(Unavailable("the fresh model did not come")))
+
+    def _give_up_fresh(self) -> None:
+        promise(self._fresh is not None, f"{self.device_id} gave up what it did not ask for")
+        self._fresh = None
+        self.world.faults["fresh models given up"] += 1
 
     def _write(self, push: pe.Push) -> None:
         """Put an update on disk before the first byte of it leaves."""

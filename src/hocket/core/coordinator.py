@@ -136,11 +136,10 @@ class Coordinator(Generic[P, S]):
         given_up = self.fleet.timeouts.first()
         deadlines = [] if given_up is None else [given_up]
         if self.finished is None:
-            waiting = (self._triggering.next_deadline(), self.round_closes_at)
+            triggering = self._triggering
+            ends_at = self.rules.stop.ends_at(triggering.first_fired)
+            waiting = (triggering.next_deadline(), self.round_closes_at, ends_at)
             deadlines += [at for at in waiting if at is not None]
-            first_fired = self._triggering.first_fired
-            if self.rules.stop.wall_s is not None and first_fired is not None:
-                deadlines.append(first_fired + self.rules.stop.wall_s)
         return min(deadlines, default=None)
 
     def handle(self, event: ev.Event[P], now: float) -> list[ev.Effect[P]]:  # noqa: C901 -- a table
@@ -356,10 +355,9 @@ class Coordinator(Generic[P, S]):
     def _stop_if_due(self, now: float, effects: list[ev.Effect[P]]) -> None:
         if self.finished is not None:
             return
-        first_fired = self._triggering.first_fired
-        running_s = 0.0 if first_fired is None else now - first_fired
+        began = self._triggering.first_fired
         evaluation = self._evaluated[1] if self._evaluated else None
-        reason = self.rules.stop.reason(self.newest.version, evaluation, running_s)
+        reason = self.rules.stop.reason(self.newest.version, evaluation, now, began)
         if reason is None:
             return
         self.state.finished = Finished(reason)

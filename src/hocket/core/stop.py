@@ -25,14 +25,19 @@ class Stop:
         if self.accuracy is not None and self.accuracy > 1:
             raise TaskError(f"stop.accuracy is {self.accuracy}; it is a share, at most 1")
 
+    def ends_at(self, began: float | None) -> float | None:
+        """When time alone ends a task whose first trigger was sent at `began`, if it ever does."""
+        return None if self.wall_s is None or began is None else began + self.wall_s
+
     def reason(
-        self, version: Version, evaluation: Evaluation | None, running_s: float
+        self, version: Version, evaluation: Evaluation | None, now: float, began: float | None
     ) -> str | None:
-        """Why the task is over, or None while it goes on."""
+        """Why the task is over at `now`, or None while it goes on; `began` as for `ends_at`."""
         if self.accuracy is not None and evaluation and evaluation.test_accuracy >= self.accuracy:
             return f"test accuracy {evaluation.test_accuracy:.4f} reached {self.accuracy:.4f}"
         if self.versions is not None and version >= self.versions:
             return f"version {version} of {self.versions} reached"
-        if self.wall_s is not None and running_s >= self.wall_s:
+        ends_at = self.ends_at(began)  # not now - began >= wall_s: rounding puts that off
+        if ends_at is not None and now >= ends_at:
             return f"{self.wall_s:g} s are over"
         return None

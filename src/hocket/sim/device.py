@@ -5,7 +5,7 @@ What agent and performer do in a service, without waiting; the rules are the ver
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -159,21 +159,14 @@ class SimDevice:
         return self.plan.device_class.shares.at(self._around.network.agenda.now)
 
     def _record(self, state: DeviceState) -> Device:
-        device_class = self.plan.device_class
-        share = self._share
-        capability = Capability(
-            costs=tuple(_slower(line, 1.0 / share) for line in self.plan.own_costs),
-            processor_share=share,
-            memory_bytes=device_class.memory_bytes,
-            num_examples=self._around.workshop.num_examples_of(self.plan),
-        )
+        num_examples = self._around.workshop.num_examples_of(self.plan)
         return Device(
             self.plan.device_id,
             self._courier.incarnation,
             state,
-            capability,
+            self.plan.capability(self._around.network.agenda.now, num_examples),
             (self._courier.link,),
-            labels=device_class.labels,
+            labels=self.plan.device_class.labels,
         )
 
     # --- the participant
@@ -358,8 +351,3 @@ class SimDevice:
             training = self._participant.trainings if self._participant is not None else -1
             row = Row(kind, network.agenda.now, self.plan.device_id, training=training, **facts)
             network.tracer.row(row)
-
-
-def _slower(line: CostLine, factor: float) -> CostLine:
-    """The line of a device that takes `factor` times as long: what can be had now decides."""
-    return replace(line, fixed_s=line.fixed_s * factor, per_example_s=line.per_example_s * factor)

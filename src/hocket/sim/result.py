@@ -41,6 +41,11 @@ class Counts:
     tau_sum: int = 0  # staleness of accepted updates
     tau_max: int = 0
 
+    @property
+    def in_vain(self) -> int:
+        """Trainings that changed nothing."""
+        return self.failures + self.updates_dropped + self.updates_refused
+
 
 @dataclass(slots=True)
 class DeviceCounts:

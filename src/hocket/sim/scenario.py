@@ -56,7 +56,8 @@ def _check_size(task: Task, fleet: FleetFile) -> None:
     counted = getattr(task.strategy, "devices", devices)
     if counted != devices:
         raise TaskError(
-            f"strategy.devices is {counted}, but the fleet has {devices}; set one of them"
+            f"strategy.devices is {counted}, but the fleet has {devices} devices; set it by "
+            f"--set strategy.devices={devices}, or in the task file"
         )
     if isinstance(pace, Rounds) and pace.cohort > devices and pace.deadline_s is None:
         raise TaskError(

@@ -25,7 +25,7 @@ from hocket.sim.transfers import Transfers
 from hocket.sim.turn_trace import TurnTrace
 from hocket.sim.workshop import TorchWorkshop
 
-FRUITLESS = 10_000  # trainings without a version, after which nothing more is hoped for
+FRUITLESS = 10_000  # trainings in vain, one after another: nothing more is hoped for
 WATCH_EVENTS = 256  # between two looks of whoever watches
 
 
@@ -60,7 +60,7 @@ class Simulation:
         self._watch = watch
         self._wall = Wall()
         self._ended: str | None = None
-        self._triggers_before = 0  # the newest version was made
+        self._in_vain = 0  # trainings before the last update that was accepted
         scenario, setup = prepared.scenario, prepared.setup
         self._workshop = workshop or TorchWorkshop(
             prepared.blueprint, prepared.shards, stopwatch, scenario.fleet.run.batched
@@ -157,8 +157,6 @@ class Simulation:
                     self._send(effect)
                 case ev.Settled():
                     self._settled(effect)
-                case ev.VersionMade():
-                    self._triggers_before = self.counts.triggers
                 case ev.Evaluate():
                     if self._prepared.scenario.fleet.evaluation.every_s is None:
                         self.agenda.after(0.0, self._evaluate)
@@ -180,6 +178,7 @@ class Simulation:
             self.counts.updates_dropped += 1
         else:
             self.counts.updates_accepted += 1
+            self._in_vain = self.counts.in_vain
             self.counts.tau_sum += outcome.tau
             self.counts.tau_max = max(self.counts.tau_max, outcome.tau)
 
@@ -215,8 +214,8 @@ class Simulation:
     def _is_over(self) -> bool:
         if self.agenda.handled % WATCH_EVENTS == 0:
             self._look()
-            if self.counts.triggers > self._triggers_before + FRUITLESS:
-                self._end(f"no version came of the last {FRUITLESS} trainings")
+            if self.counts.in_vain > self._in_vain + FRUITLESS:
+                self._end(f"nothing came of the last {FRUITLESS} trainings")
         return self._ended is not None
 
     def _look(self) -> None:

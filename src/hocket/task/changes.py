@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from functools import cache
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -22,7 +23,8 @@ def changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """A task file's document with some keys set to other values; the given one stays as it is.
 
     A table whose kind decides which other keys it has ([strategy], [data], [pace], ...) begins
-    anew when that kind becomes another. Kinds are set before all other keys.
+    anew when that kind becomes another, and has the default kind where the file has no such table.
+    Kinds are set before all other keys.
     Raises TaskError for a key within something that is no table.
     """
     after = dict(document)
@@ -60,7 +62,8 @@ def _table_of(document: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
     *path, name = key.split(".")
     table = document
     for depth, part in enumerate(path, start=1):
-        inner = table.get(part, {})
+        usual = _usual_kinds().get(part, {}) if depth == 1 else {}
+        inner = table.get(part, usual)
         if not isinstance(inner, Mapping):
             within = ".".join(path[:depth])
             raise TaskError(f"{key} cannot be set: {within} is {inner!r}, which is no table")
@@ -70,6 +73,17 @@ def _table_of(document: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
     if not name or not all(path):
         raise TaskError(f"{key!r} is no key; write it with dots, strategy.alpha say")
     return table, name
+
+
+@cache
+def _usual_kinds() -> Mapping[str, Mapping[str, Any]]:
+    """Such tables as they are of the default kind; [data] has none."""
+    usual = {one.name: one.default_factory for one in fields(Task)}
+    return {
+        name: {"kind": made().kind}
+        for name in _chosen_by_kind()
+        if (made := usual[name]) is not MISSING
+    }
 
 
 @cache

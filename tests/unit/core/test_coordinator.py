@@ -274,6 +274,17 @@ def test_stop_by_time_counts_from_the_first_trigger() -> None:
     assert c.finished
 
 
+def test_the_deadline_that_stop_by_time_names_is_the_one_that_ends_the_task() -> None:
+    """0.3 + 0.6 - 0.3 is less than 0.6 in binary."""
+    c = coordinator(stop=Stop(wall_s=0.6), train_timeout_s=600)
+    enlist(c, "a", now=0.3)
+    ends_at = c.next_deadline()
+    assert ends_at == 0.3 + 0.6
+    c.handle(Tick(), ends_at)
+    assert c.finished
+    assert c.next_deadline() != ends_at
+
+
 class Recorder:
     """A slot policy that remembers what it was told."""
 

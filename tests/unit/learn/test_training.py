@@ -16,6 +16,7 @@ from hocket.errors import InvalidRequest, NotFinite, ShapeMismatch
 from hocket.learn.flat import flatten, load, manifest_of
 from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.plan import plan_of
+from hocket.learn.submodels.step import BatchLoss
 from hocket.learn.training import LocalTrainer, TrainingRules, evaluate
 
 RULES = TrainingRules(local_epochs=2, batch_size=8, learning_rate=0.02, momentum=0.9)
@@ -35,7 +36,7 @@ def stripes(n: int = 64, size: int = 8, channels: int = 3) -> tuple[Tensor, Tens
 
 def train(
     trainer: LocalTrainer, epochs: int, dropout: tuple[float, ...] | None, seed: int = 0
-) -> list[float]:
+) -> list[BatchLoss]:
     generator = seeded(seed)
     return [
         trainer.step(indices, dropout, generator)

@@ -285,8 +285,15 @@ def test_training_that_never_comes_to_a_version_ends_all_the_same(
     monkeypatch.setattr("hocket.sim.simulation.FRUITLESS", 100)
     wild = {"local_epochs": 2, "batch_size": 8, "learning_rate": 1e30}
     result = simulation(task(training=wild), fleet(stop={"versions": 5})).run()
-    assert result.reason == "no version came of the last 100 trainings"
+    assert result.reason == "nothing came of the last 100 trainings"
     assert result.counts.failures > 90
+
+
+def test_a_buffer_that_fills_slowly_is_no_training_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hocket.sim.simulation.FRUITLESS", 5)
+    patient = task(strategy={"kind": "fedbuff", "goal": 60}, codec={"kind": "int8"})
+    result = simulation(patient, fleet(stop={"versions": 2, "virtual_s": 999.0})).run()
+    assert result.reason == "version 2 of 2 reached"
 
 
 def test_a_task_that_counts_on_other_devices_than_there_are_is_a_mistake() -> None:
@@ -294,7 +301,7 @@ def test_a_task_that_counts_on_other_devices_than_there_are_is_a_mistake() -> No
     with pytest.raises(TaskError, match=r"pace\.cohort is 5, but the fleet has 4 devices"):
         scenario_of(task(**few), fleet(4))
     cached = {"kind": "ca2fl", "devices": 100}
-    with pytest.raises(TaskError, match=r"strategy\.devices is 100, but the fleet has 4"):
+    with pytest.raises(TaskError, match=r"has 4 devices; set it by --set strategy\.devices=4"):
         scenario_of(task(strategy=cached), fleet(4))
 
 

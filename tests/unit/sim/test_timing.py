@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.histories import entries, recorded
-from support.simulations import Rows, fleet, ready, stopwatch, task
+from support.simulations import PHONE, Rows, fleet, ready, stopwatch, task
 
+from hocket.core.payload import Payload
 from hocket.errors import TaskError
 from hocket.sim.fleet import FleetFile
 from hocket.sim.history import Closed, History, Settled
@@ -17,6 +19,7 @@ from hocket.sim.timing import Replay, plans_of
 from hocket.task import Task
 
 SLOW_LINK = {"name": "l", "up_bytes_per_s": 4000.0, "down_bytes_per_s": 20000.0, "loss": 0.1}
+SLOWER_THAN_AN_EPOCH = {"name": "l", "down_bytes_per_s": 6000.0}
 FEDASMU: dict[str, Any] = {
     "strategy": {"kind": "fedasmu"},
     "refresh": {"kind": "learned"},
@@ -103,3 +106,66 @@ def test_devices_are_found_by_name_or_given_out_in_order(tmp_path: Path) -> None
     other = fleet(None, device=[own[0] | {"name": "pi"}, own[0] | {"name": "radio"}])
     with pytest.raises(TaskError, match="no device 'tv'"):
         plans_of(history, ready(task(), other))
+
+
+def test_a_merge_that_a_slow_download_put_off_is_done_an_epoch_after_its_slot(
+    tmp_path: Path,
+) -> None:
+    """A history says from which slot a fresh model was asked for, not when it was merged."""
+    early = {"refresh": {"kind": "fixed", "slot": 1}}
+    training = {"training": {"local_epochs": 4, "batch_size": 8, "learning_rate": 0.1}}
+    some_task = task(strategy={"kind": "fedasmu"}, **early, **training)
+    for link, alike in (({"name": "l"}, True), (SLOWER_THAN_AN_EPOCH, False)):
+        uneven = [{**PHONE, "jitter": 0.5}]
+        devices = fleet(5, classes=uneven, link=[link], stop={"versions": 20})
+        result, history = recorded(some_task, devices, tmp_path / str(alike))
+        replay, again, _ = replayed(some_task, devices, history)
+        assert again.counts.merges > 0
+        assert replay.unlike == 0
+        assert again.newest.version == result.newest.version
+        assert (again.digest == result.digest) == alike
+
+
+def test_the_last_version_is_judged_though_another_was_judged_at_the_same_moment(
+    tmp_path: Path,
+) -> None:
+    often = task(evaluation={"limit": 50, "every_versions": 3})
+    devices = fleet(3, stop={"versions": 4})  # two hold as many examples: both end at one moment
+    result, history = recorded(often, devices, tmp_path)
+    _, again, rows = replayed(often, devices, history)
+    assert [point.version for point in again.curve] == [1, 3, 4]
+    assert again.curve[1].at_s == again.curve[2].at_s == again.virtual_s
+    assert again.curve[-1] == result.curve[-1]
+    assert len(rows.of("evaluate")) == 3
+
+
+def test_nothing_is_judged_twice_at_one_moment(tmp_path: Path) -> None:
+    every = task(evaluation={"limit": 50, "every_versions": 1})
+    devices = fleet(1, stop={"versions": 3})
+    _, history = recorded(every, devices, tmp_path)
+    _, again, _ = replayed(every, devices, history)
+    assert [point.version for point in again.curve] == [1, 2, 3]
+
+
+def test_what_a_device_reports_follows_the_share_of_its_processor(tmp_path: Path) -> None:
+    halved = [PHONE | {"processor_share": 0.5}]
+    devices = fleet(1, classes=halved, stop={"versions": 2})
+    _, history = recorded(task(), devices, tmp_path)
+    replay, _, _ = replayed(task(), devices, history)
+    (member,) = replay.server.core.fleet
+    capability = member.device.capability
+    assert capability.processor_share == 0.5
+    assert capability.training_s(1, 8) == pytest.approx(8 * 0.01 / 0.5)
+
+
+def test_updates_that_were_used_are_not_kept(tmp_path: Path) -> None:
+    def payloads() -> int:
+        gc.collect()
+        return sum(type(thing) is Payload for thing in gc.get_objects())
+
+    devices = fleet(8, stop={"versions": 12})
+    _, history = recorded(task(), devices, tmp_path)
+    before = payloads()
+    replay, _, _ = replayed(task(), devices, history)
+    assert payloads() == before
+    assert replay.counts.updates_accepted == 11

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hocket.core.scheduling import Periodic
 from hocket.errors import TaskError
 from hocket.learn.strategies import FedASMU, FedAsync
 from hocket.task import default_task, load_task
@@ -52,6 +53,20 @@ def test_a_kind_that_chooses_no_other_keys_keeps_its_table() -> None:
 
 def test_a_missing_table_is_made() -> None:
     assert changed(DOCUMENT, {"limits.staleness": 4})["limits"] == {"staleness": 4}
+
+
+def test_a_table_that_the_file_leaves_out_is_of_the_kind_that_it_would_be(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        '[model]\nfunction = "hocket.learn.models:digits_cnn"\n[data]\nkind = "digits"\n'
+    )
+    assert load_task(file, changes={"strategy.iota0": 0.1}).strategy == FedASMU(iota0=0.1)
+    pace = load_task(file, changes={"pace.triggers": 7, "partition.alpha": 0.2}).pace
+    assert pace == Periodic(triggers=7)
+    with pytest.raises(TaskError, match=r"unknown key strategy\.goal"):
+        load_task(file, changes={"strategy.goal": 5})
+    assert changed({}, {"strategy.kind": "fedavg"}) == {"strategy": {"kind": "fedavg"}}
+    assert changed({}, {"data.limit": 9}) == {"data": {"limit": 9}}  # which has no default
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hocket.core.capability import CostLine
+from hocket.core.capability import Capability, CostLine
 from hocket.core.chance import Stream, stream_seed
 from hocket.core.ids import DeviceId
 from hocket.sim.fleet.availability import Availability, MidTraining
@@ -40,15 +40,23 @@ class DevicePlan:
 
     @property
     def own_costs(self) -> tuple[CostLine, ...]:
-        """Seconds of this device's optimiser steps, as it would measure them."""
-        return tuple(
-            replace(
-                line,
-                fixed_s=line.fixed_s * self.slowness,
-                per_example_s=line.per_example_s * self.slowness,
-            )
-            for line in self.costs
+        """Seconds of this device's optimiser steps on its whole processor."""
+        return tuple(_slower(line, self.slowness) for line in self.costs)
+
+    def capability(self, now: float, num_examples: int) -> Capability:
+        """What it reports at `now`; its costs follow the share of its processor that it has."""
+        share = self.device_class.shares.at(now)
+        return Capability(
+            costs=tuple(_slower(line, 1.0 / share) for line in self.own_costs),
+            processor_share=share,
+            memory_bytes=self.device_class.memory_bytes,
+            num_examples=num_examples,
         )
+
+
+def _slower(line: CostLine, factor: float) -> CostLine:
+    """The line of a device that takes `factor` times as long."""
+    return replace(line, fixed_s=line.fixed_s * factor, per_example_s=line.per_example_s * factor)
 
 
 class Roster:

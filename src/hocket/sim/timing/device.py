@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from hocket.core import participant_events as pev
-from hocket.core.capability import Capability
 from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.ids import Incarnation, Version
 from hocket.core.participant import Participant, ParticipantRules
@@ -66,13 +65,8 @@ class RecordedDevice:
         self._all = counts
 
     def record(self) -> Device:
-        """What a registry would tell of it."""
-        capability = Capability(
-            costs=self.plan.own_costs,
-            processor_share=self.plan.device_class.processor_share,
-            memory_bytes=self.plan.device_class.memory_bytes,
-            num_examples=self._learner.num_examples,
-        )
+        """What a registry would tell of it when it is first there."""
+        capability = self.plan.capability(self.since_s, self._learner.num_examples)
         return Device(self.plan.device_id, ONLY, DeviceState.ALIVE, capability)
 
     @property
@@ -163,6 +157,7 @@ class RecordedDevice:
         self._learner.settled(work.now - work.began_s)
         if not isinstance(outcome, Dropped):
             self.counts.updates_accepted += 1
+            self._learner.used()
         return pev.PushSettled(outcome)
 
     def _failed(self) -> pev.Event:

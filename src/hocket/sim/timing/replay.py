@@ -106,8 +106,7 @@ class Replay:
             self.agenda.handled += 1
             if self._watch is not None:
                 self._watch(self)
-        if self.curve[-1].at_s < self.agenda.now:
-            self._evaluate()
+        self._evaluate()
         for device in self._devices.values():
             device.counts.here_s = self.agenda.now - device.since_s
         if self.unlike:
@@ -224,8 +223,10 @@ class Replay:
                     self._judge = True
 
     def _evaluate(self) -> None:
-        """Judge the newest model."""
-        newest = self.server.newest
+        """Judge the newest model, once at a time."""
+        newest, last = self.server.newest, self.curve[-1] if self.curve else None
+        if last is not None and (last.at_s, last.version) == (self.agenda.now, newest.version):
+            return
         began_s = self._stopwatch()
         judged = self._prepared.examine(newest.model)
         self._wall.evaluate_s += self._stopwatch() - began_s
