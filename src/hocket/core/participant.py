@@ -59,7 +59,7 @@ class ParticipantRules:
 
     @property
     def last_slot(self) -> int:
-        """After the last epoch a merge is useless; 0 where there is no slot at all."""
+        """What is asked for later would come too late; 0 where there is no slot at all."""
         return self.local_epochs - 1 if self.refresh.enabled else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 
 from torch import fx, nn
 from torch.fx import Node
@@ -16,6 +17,7 @@ from hocket.learn.submodels.trace import OPAQUE, Layout, Trace
 _SIZE_ATTRIBUTES = frozenset({"shape", "ndim", "device", "dtype"})
 _ARITHMETIC = frozenset({"_operator", "builtins", "math"})
 _SIZE_METHODS = frozenset({"size", "dim"})
+_TRACING = threading.Lock()  # torch.fx patches the interpreter's globals while it traces
 
 
 def channel_graph(module: nn.Module, *, linear: bool = False) -> ChannelGraph:
@@ -54,7 +56,8 @@ def _traced(module: nn.Module) -> fx.Graph:
     parameters = inspect.signature(module.forward).parameters.values()
     optional = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
-        return fx.Tracer().trace(module, concrete_args=optional)
+        with _TRACING:
+            return fx.Tracer().trace(module, concrete_args=optional)
     except Exception as error:  # tracing runs a stranger's forward, which may raise anything
         msg = f"the model's forward pass cannot be traced ({error}); train it at full width"
         raise ModelError(msg) from error

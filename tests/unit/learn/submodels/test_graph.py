@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +13,7 @@ from support.small_nets import ConcatNet, NormNet, PlainNet, ResNet
 from torch import Tensor, nn
 
 from hocket.errors import ModelError
+from hocket.learn.models import digits_cnn
 from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.layout import Segment
 
@@ -181,3 +184,27 @@ def test_control_flow_on_values_cannot_be_traced() -> None:
 
     with pytest.raises(ModelError, match="cannot be traced"):
         channel_graph(Between(between))
+
+
+def test_several_threads_may_trace_at_the_same_time() -> None:
+    """Devices of one process do, each in its own; torch.fx alone would mix their traces up."""
+    expected = channel_graph(digits_cnn()).sizes
+    found: list[object] = []
+
+    def trace() -> None:
+        try:
+            found.extend(channel_graph(digits_cnn()).sizes == expected for _ in range(10))
+        except ModelError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=trace) for _ in range(6)]
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert found == [True] * 60
