@@ -11,12 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from hocket.core import events as ev
 from hocket.core import participant_events as pev
 from hocket.core.capability import Capability, CostLine
-from hocket.core.device import Device, DeviceState
-from hocket.core.ids import Incarnation, UpdateId, Version
-from hocket.core.link import Link
+from hocket.core.ids import UpdateId, Version
 from hocket.core.participant import Participant, ParticipantRules
 from hocket.core.participant_header import header_of
 from hocket.core.strategy import Global
@@ -24,7 +21,7 @@ from hocket.core.terms import TaskTerms, Trigger
 from hocket.core.update import Dropped
 from hocket.errors import HocketError, NotFinite
 from hocket.learn.training import PROBE_EXAMPLES
-from hocket.sim.agenda import Entry
+from hocket.sim.attendance import Attendance
 from hocket.sim.calls import Answer, BasePull, FreshPull, Push
 from hocket.sim.charge import batch_sizes, finish_at, jitter, work_s
 from hocket.sim.courier import Network, SimCourier
@@ -47,54 +44,43 @@ class Surroundings:
     seed: int
 
 
-Measured = tuple[float, float, float, float, float]
-
-
-def _measured(link: Link, share: float) -> Measured:
-    """What rules go by; how many transfers it is from is nothing new to them."""
-    return link.up_bytes_per_s, link.down_bytes_per_s, link.rtt_s, link.loss, share
-
-
 class SimDevice:
     """A device of the fleet. `come` and `go` say when it is there."""
 
     __slots__ = (
         "_around",
+        "_attendance",
         "_courier",
-        "_expiry",
         "_fresh",
         "_learner",
-        "_leaving",
         "_participant",
         "_pull_began_s",
-        "_reported",
-        "_said_busy",
         "_works_until_s",
         "counts",
         "plan",
-        "stream",
     )
 
     def __init__(self, plan: DevicePlan, around: Surroundings) -> None:
         self.plan = plan
-        self.stream = 0  # number of the subscription that it listens on
         self.counts = DeviceCounts(plan.device_id, plan.device_class.name, plan.link.name)
         self._around = around
         self._courier = SimCourier(plan, around.network, self.counts)
+        self._attendance = Attendance(self._courier, around.workshop, around.lease_s)
         self._participant: Participant | None = None  # both made by the first trigger
         self._learner: Learner | None = None
         self._fresh: Global[Tensor] | None = None
         self._pull_began_s = 0.0
-        self._reported: Measured | None = None  # what the registry knows of it
-        self._leaving = False  # as soon as this training is over
-        self._said_busy = False  # when it subscribed last
         self._works_until_s = 0.0  # as counted
-        self._expiry: Entry | None = None
 
     @property
     def busy(self) -> bool:
         """Whether a training is in flight."""
         return self._participant is not None and self._participant.busy
+
+    @property
+    def stream(self) -> int:
+        """Number of the subscription that it listens on."""
+        return self._attendance.stream
 
     @property
     def ahead_s(self) -> float:
@@ -104,70 +90,18 @@ class SimDevice:
     # --- there or not
 
     def come(self) -> None:
-        """It is there: joins if it holds no lease, subscribes, and goes on with its calls."""
-        courier = self._courier
-        if self._leaving:
-            self._leaving = False  # it never went
-            self._subscribe()
-            return
-        if self._expiry is None:
-            courier.incarnation = Incarnation(courier.incarnation + 1)
-            self._report()
-        else:
-            self._around.network.agenda.cancel(self._expiry)
-            self._expiry = None
-        self._trace("come")
-        self._subscribe()
-        courier.came()
+        """It is there."""
+        if not self._attendance.leaving:
+            self._trace("come")
+        self._attendance.come(busy=self.busy)
 
     def go(self) -> None:
         """It is gone, unless it finishes its training first."""
         if self.plan.mid_training == "finish" and self.busy:
-            self._leaving = True
-            self._unsubscribe()  # else it would be asked for another one
+            self._attendance.go_later()
             return
-        network = self._around.network
         self._trace("leave")
-        self._courier.went()
-        self._unsubscribe()
-        self._expiry = network.agenda.after(self._around.lease_s, self._expire)
-
-    def _subscribe(self) -> None:
-        """Wait for triggers; what an older stream has not brought never comes."""
-        self.stream += 1
-        self._said_busy = self.busy
-        subscribed = ev.Subscribed(self._courier.caller, training=self._said_busy)
-        self._around.network.server.take(subscribed)
-
-    def _unsubscribe(self) -> None:
-        self.stream += 1
-        self._around.network.server.take(ev.Unsubscribed(self._courier.caller))
-
-    def _expire(self) -> None:
-        """Silent for longer than its lease: the next time it joins anew."""
-        self._expiry = None
-        self._around.network.server.take(ev.DeviceSeen(self._record(DeviceState.EXPIRED)))
-
-    def _report(self) -> None:
-        """What the registry hears of it, and tells the aggregator."""
-        self._reported = _measured(self._courier.link, self._share)
-        self._around.network.server.take(ev.DeviceSeen(self._record(DeviceState.ALIVE)))
-
-    @property
-    def _share(self) -> float:
-        """Of its processor, that it has now."""
-        return self.plan.device_class.shares.at(self._around.network.agenda.now)
-
-    def _record(self, state: DeviceState) -> Device:
-        num_examples = self._around.workshop.num_examples_of(self.plan)
-        return Device(
-            self.plan.device_id,
-            self._courier.incarnation,
-            state,
-            self.plan.capability(self._around.network.agenda.now, num_examples),
-            (self._courier.link,),
-            labels=self.plan.device_class.labels,
-        )
+        self._attendance.go()
 
     # --- the participant
 
@@ -324,20 +258,9 @@ class SimDevice:
         self._tell(pev.Failed())
 
     def _rest(self, *, gave_up: bool) -> None:
-        """Between two trainings: tell the registry what the link carries.
-
-        An aggregator that was told of a training when the device subscribed may have had its
-        update before: it too must hear that there is none.
-        """
-        courier = self._courier
-        listens = courier.here and not self._leaving
-        if listens and (gave_up or (self._said_busy and not self.busy)):
-            self._unsubscribe()
-            self._subscribe()
-        if courier.here and _measured(courier.link, self._share) != self._reported:
-            self._report()
-        if self._leaving and not self.busy:
-            self._leaving = False
+        """Between two trainings."""
+        self._attendance.rested(gave_up=gave_up, busy=self.busy)
+        if self._attendance.leaving and not self.busy:
             self.go()
 
     def _at_work(self) -> tuple[Participant, Learner]:
