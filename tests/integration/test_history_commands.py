@@ -85,6 +85,26 @@ def test_a_recorded_simulation_is_lived_through_again(capsys: pytest.CaptureFixt
     assert f"{folder}, line 1: version 1 had digest" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_of_another_seed_is_replayed_on_the_same_examples(
+    named: bool, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether the fleet file names the task, or the history alone does."""
+    more = ("--seed", "5", "--set", "data.limit=60")
+    made = told(capsys, "simulate", "fleet.toml", "--record", *more)
+    folder = str(Path(made["folder"]) / "history")
+    again = told(capsys, "replay", "--history", folder)
+    assert (again["equal"], again["digest"]) == (True, made["digest"])
+    if not named:
+        (here / "fleet.toml").write_text(FLEET.replace('task = "task.toml"', ""))
+    limit = more[2:] if named else ()  # else it is in the history's own task
+    trained = told(capsys, "simulate", "fleet.toml", "--replay", folder, *limit)
+    assert trained["digest"] == made["digest"]
+    assert trained["seed"] == made["seed"] == 5
+    other = told(capsys, "simulate", "fleet.toml", "--replay", folder, "--seed", "6", *limit)
+    assert other["digest"] != made["digest"]
+
+
 @pytest.mark.usefixtures("here")
 def test_a_difference_is_one_clear_message(capsys: pytest.CaptureFixture[str]) -> None:
     made = told(capsys, "simulate", "fleet.toml", "--record")

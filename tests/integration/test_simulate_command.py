@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyarrow import parquet
 from support.commands import hocket
+
+from hocket.sim.fleet import read_fleet
+from hocket.task import load_task
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SHORTER_S = {"hundred": 30.0, "commuters": 900.0}
 
 TASK = """
 seed = 1
@@ -199,6 +206,63 @@ def test_task_strategy_and_settings_can_be_chosen() -> None:
     assert not Path("runs").exists()
 
 
+ABSENT = """
+[[availability]]
+name = "never"
+kind = "windows"
+steps = [[1.0, false]]
+[[link]]"""
+
+
+def test_a_run_in_which_nobody_trained_says_why(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = FLEET.replace("[[link]]", ABSENT).replace(
+        "\njitter", '\navailability = "never"\njitter'
+    )
+    absent = absent.replace("[[class]]", '[[class]]\navailability = "never"', 1)
+    short = FLEET.replace("virtual_s = 60.0", "virtual_s = 0.01")
+    diverging = ["--set", "training.learning_rate=1e30"]
+    for text, more, why in (
+        (absent, [], "no device was ever there; see [[availability]]"),
+        (short, [], "0.01 s of virtual time were too short"),
+        (FLEET, diverging, "that began diverged; lower training.learning_rate"),
+    ):
+        (here / "fleet.toml").write_text(text)
+        assert hocket("simulate", "fleet.toml", *more) == 0
+        assert "hocket: no training ended: " in (said := capsys.readouterr().err)
+        assert why in said
+    (here / "fleet.toml").write_text(FLEET)
+    assert hocket("simulate", "fleet.toml") == 0
+    assert "no training ended" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["hundred", "commuters"])
+def test_the_examples_run(name: str, here: Path) -> None:
+    text = (EXAMPLES / "fleets" / f"{name}.toml").read_text(encoding="utf-8")
+    assert "[evaluation]\nevery_s" in text
+    shorter = re.sub(r"(?m)^virtual_s = .*$", f"virtual_s = {SHORTER_S[name]}", text)
+    shorter = shorter.replace("../digits.toml", str(EXAMPLES / "digits.toml"))
+    shorter = shorter.replace("commuters.csv", str(EXAMPLES / "fleets" / "commuters.csv"))
+    (here / "short.toml").write_text(shorter)
+    assert hocket("simulate", "short.toml", "--set", "training.local_epochs=1") == 0
+    summary = latest()
+    assert summary["virtual_s"] == SHORTER_S[name]
+    assert 3 < summary["updates_accepted"] < 40
+
+
+def test_the_commuters_need_a_minute_or_two() -> None:
+    """Six phones in two days, by what each training costs at the least."""
+    fleet = read_fleet(EXAMPLES / "fleets" / "commuters.toml")
+    task = load_task(EXAMPLES / "digits.toml")
+    (phone,) = fleet.all_classes
+    assert fleet.examples_per_device is not None
+    epoch_s = fleet.examples_per_device * phone.lines[0].per_example_s
+    trainings = fleet.stop.virtual_s / (epoch_s * task.training.local_epochs) * fleet.num_devices
+    assert trainings < 3000
+    assert fleet.stop.virtual_s / (fleet.evaluation.every_s or 1.0) < 100
+
+
 @pytest.mark.usefixtures("here")
 def test_data_is_looked_for_where_hocket_data_says(
     here: Path, monkeypatch: pytest.MonkeyPatch
@@ -274,6 +338,24 @@ WRONG = {
         {"fleet.toml": f"examples_per_device = 9000\n{FLEET}"},
         [],
         ["examples_per_device"],
+    ),
+    "more epochs than can be counted": (
+        {},
+        ["--set", f"training.local_epochs={10**20}"],
+        ["training", f"local_epochs is {10**20}", "1000000"],
+    ),
+    "more in a batch than can be counted": (
+        {},
+        ["--set", f"training.batch_size={10**20}"],
+        ["training", f"batch_size is {10**20}", "1000000000"],
+    ),
+    "an empty npz": (
+        {
+            "task.toml": TASK.replace('kind = "digits"', 'kind = "npz"\npath = "empty.npz"'),
+            "empty.npz": "",
+        },
+        [],
+        ["empty.npz cannot be read as .npz"],
     ),
     "nothing that ends it": (
         {"fleet.toml": FLEET.replace("virtual_s = 60.0", "")},

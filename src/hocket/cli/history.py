@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -116,25 +116,54 @@ def relive_history(folder: Path, task_file: Path | None) -> Relived:
     history = read_history(folder)
     if task_file is not None:
         return relive(set_up(_load(_named(task_file), NO_CHANGES)), history)
-    return relive(set_up(task_of(history)), history)
+    task, seed = task_of(history), seed_of(history)
+    return relive(set_up(task if seed is None else replace(task, seed=seed)), history)
 
 
 def task_of(history: History, changes: Changes = NO_CHANGES) -> Task:
-    """The task that a history notes, with further changes. Raises NotFound or TaskError."""
-    origin, noted = _read_note(history.folder / TASK_FILE)
-    return _load(origin, layered(noted, changes))
+    """The task that a history notes, with further changes, and of its own seed.
+
+    Raises NotFound or TaskError.
+    """
+    note = _read_note(history.folder / TASK_FILE)
+    return _load(note.origin, layered(note.changes, changes))
 
 
-def note_of(origin: Origin, changes: Changes) -> str:
-    """What a history says of its task: where its file is, and what is otherwise than in there."""
-    return json.dumps({**asdict(origin), "changes": dict(changes)}, indent=1) + "\n"
+def seed_of(history: History) -> int | None:
+    """The seed that a history was recorded with; None: not noted, or that of its task."""
+    try:
+        return _read_note(history.folder / TASK_FILE).seed
+    except NotFound:
+        return None
 
 
-def _read_note(file: Path) -> tuple[Origin, Changes]:
+def note_of(origin: Origin, changes: Changes, seed: int | None = None) -> str:
+    """What a history says of its task: where its file is, and what is otherwise than in there.
+
+    `seed` is a simulation's. It is no change of the task, whose own seed says which examples there
+    are.
+    """
+    note = {**asdict(origin), "changes": dict(changes), "seed": seed}
+    return json.dumps(note, indent=1) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    origin: Origin
+    changes: Changes
+    seed: int | None
+
+
+def _read_note(file: Path) -> _Note:
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
         changes = {str(key): value for key, value in kept["changes"].items()}
-        return Origin(str(kept["task"]), str(kept["code_folder"])), changes
+        seed = kept.get("seed")
+        return _Note(
+            Origin(str(kept["task"]), str(kept["code_folder"])),
+            changes,
+            None if seed is None else int(seed),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotFound(
             f"{file} does not say which task this is the history of; name its file with --task"

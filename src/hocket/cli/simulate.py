@@ -45,7 +45,10 @@ def simulate(
         typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the task."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Of all chance (default: the fleet's).")
+        int | None,
+        typer.Option(
+            "--seed", min=0, help="Of all chance (default: the fleet's, or the history's)."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option("--runs", help="Folder for the run's files.")] = Path(
         "runs"
@@ -54,7 +57,7 @@ def simulate(
         Trace, typer.Option("--trace", help="How much is written down of what happens.")
     ] = Trace.FULL,
     record: Annotated[
-        bool, typer.Option("--record", help="Keep the whole history, as [run] record does.")
+        bool, typer.Option("--record", help=r"Keep the whole history, as \[run] record does.")
     ] = False,
     replay: Annotated[
         Path | None,
@@ -84,6 +87,7 @@ def simulate(
         print_json({"folder": str(run.folder)} | run.summary)
     else:
         _print(run)
+    _say_idleness(run.result)
     _say_missed_targets(run.result)
 
 
@@ -109,6 +113,20 @@ def _print(run: Run) -> None:
     latest = run.folder.parent / "latest"
     typer.echo(f"\nfigures:  {latest / 'report.html'}\nnumbers:  {latest / 'summary.json'}")
     typer.echo(f"kept in:  {run.folder}")
+
+
+def _say_idleness(result: Result) -> None:
+    """One line for a run that trained nothing: it looks like any other."""
+    if result.counts.trainings:
+        return
+    if not any(device.here_s for device in result.devices):
+        why = "no device was ever there; see [[availability]] or the trace in the fleet file"
+    elif result.counts.failures:
+        why = f"all {result.counts.failures} that began diverged; lower training.learning_rate"
+    else:
+        lasted = in_time(result.virtual_s)
+        why = f"{lasted} of virtual time were too short, or devices there too briefly"
+    typer.echo(f"hocket: no training ended: {why}", err=True)
 
 
 def _say_missed_targets(result: Result) -> None:

@@ -15,7 +15,7 @@ from hocket_aggregator.settings import data_roots
 from rich.console import Console
 
 from hocket.cli.garbage import few_collections
-from hocket.cli.history import TASK_FILE, note_of, task_of
+from hocket.cli.history import TASK_FILE, note_of, seed_of, task_of
 from hocket.cli.report.page import write_json
 from hocket.cli.report.sim_page import write_report
 from hocket.cli.sim_progress import view_of
@@ -51,7 +51,7 @@ class Wishes:
     fleet: Path
     task: Path | None  # None: the fleet's, else the digits
     changes: Mapping[str, Any]  # to the task, by dotted keys
-    seed: int | None  # None: the fleet's
+    seed: int | None  # None: that of the history to be replayed, else the fleet's
     runs: Path
     trace: str  # one of KINDS
     command: str
@@ -122,7 +122,10 @@ def _prepare(wishes: Wishes, history: History | None) -> Prepared:
     else:
         folders, code = data_roots(), (Path.cwd(),)
         task = load_task(file, data_folders=folders, code_folders=code, changes=wishes.changes)
-    return prepare(scenario_of(task, fleet, seed=wishes.seed))
+    seed = wishes.seed
+    if seed is None and history is not None:
+        seed = seed_of(history)
+    return prepare(scenario_of(task, fleet, seed=seed))
 
 
 def _name(scenario: Scenario) -> str:
@@ -174,6 +177,6 @@ def _recording(prepared: Prepared, wishes: Wishes, folder: Path) -> Iterator[Rec
     task, seed = prepared.scenario.task, prepared.scenario.seed
     with HistoryWriter(folder, beginning_of(prepared.setup)) as writer:
         origin = Origin(str(task.origin.path or ""), str(Path.cwd()))
-        note = note_of(origin, {**wishes.changes, "seed": seed})
+        note = note_of(origin, wishes.changes, seed)
         (folder / TASK_FILE).write_text(note, encoding="utf-8")
         yield Recorder(writer)

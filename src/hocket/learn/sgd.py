@@ -10,6 +10,9 @@ from torch import Tensor
 
 from hocket.errors import InvalidRequest
 
+MOST_EPOCHS = 1_000_000  # of one training
+LARGEST_BATCH = 1_000_000_000  # "all of them" for any device
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingRules:
@@ -28,16 +31,17 @@ class TrainingRules:
     def __post_init__(self) -> None:
         """Refuse rules under which nothing could be learned."""
         clip = self.gradient_clip_norm
-        wrong = {
-            "local_epochs": self.local_epochs < 1,
-            "batch_size": self.batch_size < 1,
-            "learning_rate": not 0.0 < self.learning_rate < float("inf"),
-            "momentum": not 0.0 <= self.momentum < 1.0,
-            "weight_decay": not 0.0 <= self.weight_decay < float("inf"),
-            "gradient_clip_norm": clip is not None and not clip > 0.0,
+        sound = {
+            "local_epochs": (1 <= self.local_epochs <= MOST_EPOCHS, f"from 1 to {MOST_EPOCHS}"),
+            "batch_size": (1 <= self.batch_size <= LARGEST_BATCH, f"from 1 to {LARGEST_BATCH}"),
+            "learning_rate": (0.0 < self.learning_rate < float("inf"), "above 0"),
+            "momentum": (0.0 <= self.momentum < 1.0, "at least 0 and below 1"),
+            "weight_decay": (0.0 <= self.weight_decay < float("inf"), "at least 0"),
+            "gradient_clip_norm": (clip is None or clip > 0.0, "above 0, or left out"),
         }
-        for field in (name for name, bad in wrong.items() if bad):
-            msg = f"training rule {field} is {getattr(self, field)}, which is out of range"
+        for field, range_ in ((name, range_) for name, (good, range_) in sound.items() if not good):
+            value = getattr(self, field)
+            msg = f"training rule {field} is {value}, which is out of range; it must be {range_}"
             raise InvalidRequest(msg, field=field)
 
 

@@ -52,6 +52,7 @@ class SimDevice:
         "_attendance",
         "_courier",
         "_fresh",
+        "_fresh_began_s",
         "_learner",
         "_participant",
         "_pull_began_s",
@@ -70,6 +71,7 @@ class SimDevice:
         self._learner: Learner | None = None
         self._fresh: Global[Tensor] | None = None
         self._pull_began_s = 0.0
+        self._fresh_began_s = 0.0
         self._works_until_s = 0.0  # as counted
 
     @property
@@ -144,6 +146,7 @@ class SimDevice:
     def _pull_fresh(self, base: Version, learner: Learner) -> None:
         """A device that is away gets no answer, and trains on."""
         self._around.network.counts.fresh_pulls += 1
+        self._fresh_began_s = self._around.network.agenda.now
         if self._courier.here:
             pull = FreshPull(self._courier, base, learner.down_bytes, self._fresh_came)
             self._courier.begin(pull)
@@ -154,13 +157,20 @@ class SimDevice:
         participant, learner = self._at_work()
         version = base.model.version
         learner.start(base.model.model, base.exchanged, participant.trainings)
-        self._trace("pull", version=version, bytes=learner.down_bytes)
+        seconds = self._around.network.agenda.now - self._pull_began_s
+        self._trace("pull", version=version, bytes=learner.down_bytes, seconds=seconds)
         self._tell(pev.Pulled(version))
 
     def _fresh_came(self, fresh: Global[Tensor] | None) -> None:
         self._fresh = fresh
+        seconds = self._around.network.agenda.now - self._fresh_began_s
         version = None if fresh is None else fresh.version
-        self._trace("fresh", version=version or -1)
+        if version is None:
+            self._trace("fresh", seconds=seconds)
+        else:
+            _, learner = self._at_work()
+            num_bytes = learner.down_bytes
+            self._trace("fresh", version=version, bytes=num_bytes, seconds=seconds)
         self._tell(pev.FreshArrived(version))
 
     # --- work

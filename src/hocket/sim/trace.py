@@ -26,7 +26,7 @@ TYPES: Mapping[str, Any] = {
     "training": pa.int32(),
     "bytes": pa.int64(),
     "seconds": pa.float32(),
-    "slot": pa.int16(),
+    "slot": pa.int32(),
     "tau": pa.int32(),
     "weight": pa.float32(),
     "loss": pa.float32(),

@@ -11,7 +11,7 @@ Kind = Literal[
     "leave",
     "trigger",  # sent; `version`: the newest
     "pull",  # a base has come; `version`, `bytes`, `seconds`
-    "fresh",  # the answer to a pull in mid-training; `version` -1: nothing newer
+    "fresh",  # the answer to a pull in mid-training; `version` -1: none; `bytes`, `seconds`
     "epoch",  # ended; `seconds`, `slot`: its number
     "merge",  # `version`, `weight`: beta, `reward`
     "push",  # begins; `bytes`, `version`: its base

@@ -108,6 +108,12 @@ class Task:
                 f"{self.strategy.kind!r}, whose devices take plain steps; set training.momentum "
                 "to 0"
             )
+        if self.training.gradient_clip_norm is not None:
+            raise TaskError(
+                f"training.gradient_clip_norm is {self.training.gradient_clip_norm}, but "
+                f"strategy.kind is {self.strategy.kind!r}, whose devices learn their gradients "
+                "from the way that their steps went; leave training.gradient_clip_norm out"
+            )
         if not isinstance(self.codec, Raw):
             raise TaskError(
                 f"codec.kind is {self.codec.kind!r}, but strategy.kind is {self.strategy.kind!r}, "

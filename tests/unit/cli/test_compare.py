@@ -6,13 +6,17 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from support.fake_jobs import Inline, row, seeded, told_by_settings
 from typer.testing import CliRunner
@@ -21,11 +25,11 @@ from hocket.cli.app import app
 from hocket.cli.bench.environment import Environment
 from hocket.cli.compare import on_ray
 from hocket.cli.compare.comparing import Done, Wishes, compare, plan_of
-from hocket.cli.compare.figures import curve_of
+from hocket.cli.compare.figures import curve_of, draw_curves
 from hocket.cli.compare.markdown import write_report
-from hocket.cli.compare.words import cells, header, statements
+from hocket.cli.compare.words import cells, chance, header, statements
 from hocket.errors import CorruptState, HocketError, StartupError, TaskError
-from hocket.sim.study.jobs import Failure, Job, Outcome
+from hocket.sim.study.jobs import Failure, Job, Made, Outcome, Row
 from hocket.sim.study.planning import Plan
 from hocket.sim.study.reading import read_study
 from hocket.sim.study.results import tabulate
@@ -244,16 +248,15 @@ def test_sentences_tell_wins_ties_and_losses() -> None:
     said = list(statements(table_of(0.7, 0.7), claims))
     assert said[0] == (
         "On small the final accuracy of ours is higher than that of 1 (theirs), ties with that of "
-        "none (less than 2 standard errors apart), and is lower than that of none."
+        "none (no more apart than chance explains), and is lower than that of none."
     )
     assert said[1] == (
-        "It is ahead of them by +10.00 (theirs) to +10.00 (theirs) points; the paper claims 0.60 "
-        "to 23.90."
+        "It is ahead of it by +10.00 (theirs) points; the paper claims 0.60 to 23.90."
     )
     assert said[2] == (
         "To 50 % on small ours is faster than 1 (theirs), ties with none and is slower than none; "
-        "where both get there it saves +33.3 % (theirs) to +33.3 % (theirs) of the time, where the "
-        "paper claims 3.54 to 97.98 %."
+        "where both get there it saves +33.3 % (theirs) of the time, where the paper claims "
+        "3.54 to 97.98 %."
     )
     assert said[3].startswith("Against its own variants on small: ")
     assert "ties with that of 1 (half)" in said[3]
@@ -292,11 +295,142 @@ def test_the_page_of_a_finished_study_depends_on_its_runs_alone(study: Path) -> 
         findings = sweep(plan, lambda jobs: {job.settings.key: outcome(job) for job in jobs})
         file = study.with_name(name) / "result.md"
         file.parent.mkdir()
-        write_report(findings, machine, 2, file)
+        write_report(findings, machine, file)
         texts.append({path.name: path.read_text() for path in file.parent.iterdir()})
     assert texts[0] == texts[1]
     assert texts[0].keys() == {"result.md", "result.json", "result-small.svg"}
     assert "Seeds: 11, 12. Spread" in texts[0]["result.md"]
+
+
+MACHINE = Environment(2, "Linux", "3.11", "1", "2.13", "0.1", "abc", "hocket compare x")
+
+
+def report_of(study: Path, made: Callable[[Job], Made | None] = lambda _: None) -> str:
+    """The page of a study whose rows were made so."""
+
+    def run_all(jobs: Sequence[Job]) -> dict[str, Outcome]:
+        outcomes = {job.settings.key: (outcome(job), made(job)) for job in jobs}
+        return {
+            key: replace(known, made=how) if isinstance(known, Row) else known
+            for key, (known, how) in outcomes.items()
+        }
+
+    file = study.with_name("result.md")
+    write_report(sweep(Plan(read_study(study)), run_all), MACHINE, file)
+    return file.read_text()
+
+
+def test_the_report_says_which_code_made_the_rows_and_claims_no_wall_time_of_its_own(
+    study: Path,
+) -> None:
+    """15 jobs, three of which fail, of 4 s each; those recorded all ended at once."""
+    first = Made("abc", "2.13", "Linux", 1.8e9)
+    page = report_of(study)
+    assert "12 of 12 runs: code, torch, machine and time are not recorded." in page
+    assert "took 48 s of processors' time, summed." in page
+    assert "wall time" not in page
+    assert "mixed" not in page
+    page = report_of(study, lambda _: first)
+    assert "12 of 12 runs: code abc, torch 2.13, Linux." in page
+    assert "it was 4 s of wall time" in page
+    assert "mixed" not in page
+    tuned = lambda job: first if job.purpose == "tuning" else replace(first, code="abd+")  # noqa: E731 - two codes
+    page = report_of(study, tuned)
+    assert "The runs are mixed" in page
+    assert "6 of 12 runs: code abd+, torch 2.13, Linux." in page
+    page = report_of(study, lambda job: first if job.purpose == "tuning" else None)
+    assert "The runs are mixed" in page
+    assert "6 of 12 runs: code, torch, machine and time are not recorded." in page
+    assert "wall time" not in page
+
+
+def test_every_row_that_is_run_says_what_made_it(study: Path) -> None:
+    done = run(study, Inline())
+    (code,) = {r["code"] for r in json.loads(done.rows_text)}
+    assert code
+    files = [json.loads(f.read_text()) for f in (study.parent / "out" / "jobs").iterdir()]
+    assert {file["made"]["torch"] for file in files} == {version("torch")}
+    assert all(file["made"]["code"] == code and file["made"]["machine"] for file in files)
+
+
+def test_different_tuning_runs_are_counted_and_what_was_fixed_is_told(study: Path) -> None:
+    """A grid of its own makes the three points of slow the same; theirs has three times two."""
+    slow = "stop.versions = 3 }\ngrid = [{ training.learning_rate = 0.3 }]"
+    other = 'strategy.kind = "fedasync", strategy.alpha = 0.7, strategy.staleness = "polynomial" }'
+    other += "\ngrid = [{ codec.kind = 'raw' }, { codec.kind = 'int8' }]"
+    text = STUDY.replace("stop.versions = 3 }", slow).replace('strategy.kind = "fedasync" }', other)
+    study.write_text('notes = ["ours was chosen by seeds 2 and 3"]\n' + text)
+    page = report_of(study)
+    assert "alike" not in page
+    assert (
+        "A method had from 1 to 6 such runs on a data set; in all they were 10, with 49 trainings."
+        in page
+    )
+    assert "| ours | 3 on small | - |" in page
+    assert "| theirs | 6 on small | strategy.alpha = 0.7 |" in page  # staleness is by default
+    assert "| slow | 1 on small | stop.versions = 3 |" in page
+    assert page.count("**training.learning_rate = 0.3: ") == 1
+    assert "## Notes\n\n- ours was chosen by seeds 2 and 3\n" in page
+    html = study.with_name("out")
+    run(study, Inline())
+    assert "ours was chosen by seeds 2 and 3" in (html / "compare.html").read_text()
+
+
+def test_a_study_without_tuning_says_so(study: Path) -> None:
+    study.write_text(STUDY.replace("[0.1, 0.4, 9]", "[0.4]"))
+    page = report_of(study)
+    assert "Nothing was tuned" in page
+    assert "| slow | none | stop.versions = 3 |" in page
+
+
+def test_the_rule_of_targets_is_told_of_the_data_sets_that_it_was_used_for(study: Path) -> None:
+    """Finals are means over 3 evaluations of 0.1, 0.2 and 0.71: 0.337; 95 % of it is 0.3203."""
+    own = 'name = "own"\nfleet = "fleet.toml"\nvirtual_s = 50.0\ntargets = [0.2, 0.25]\n'
+    study.write_text(STUDY.replace("[[method]]", f"[[dataset]]\n{own}[[method]]", 1))
+    page = report_of(study)
+    assert (
+        "- Targets on small: 32 %, 33 %, by a rule, 95 % and 100 % of the median method's final "
+        "accuracy, rounded down to 1 %.\n" in page
+    )
+    assert "- Targets on own: 20 %, 25 %, named beforehand.\n" in page
+    study.write_text(STUDY.replace("virtual_s = 40.0", "virtual_s = 40.0\ntargets = [0.2]"))
+    assert "median" not in report_of(study)
+
+
+def test_numbers_on_a_page_stay_with_their_units(study: Path) -> None:
+    page = report_of(study)
+    assert "33.72\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.02\N{NO-BREAK SPACE}%" in page
+    run(study, Inline())
+    assert "±\N{NO-BREAK SPACE}0.02" in (study.parent / "out" / "compare.html").read_text()
+
+
+def test_the_figure_holds_what_was_measured_until_the_next() -> None:
+    axes = Figure().add_subplot()
+    draw_curves(table_of(0.7, 0.7), axes)
+    curves = [line for line in axes.lines if line.get_label() in {"ours", "theirs", "half"}]
+    assert [line.get_drawstyle() for line in curves] == ["steps-post"] * 3
+    band = np.asarray(axes.collections[0].get_paths()[0].vertices)
+    moves = np.diff(band, axis=0)
+    assert np.all((moves == 0).any(axis=1))  # no slope in the band either
+
+
+def test_how_many_verdicts_may_be_chance_is_told() -> None:
+    """Two others, accuracy and one target each: four comparisons; 5 % of them are 0.2."""
+    (said,) = chance([table_of(0.7, 0.7)])
+    assert said == (
+        "4 comparisons were tested at the 5 % level (a difference needs so many standard errors: "
+        "12.71 with 2 seeds); 2 came out as wins or losses. If no two methods differed, 0.2 would "
+        "be expected to by chance."
+    )
+
+
+def test_with_one_seed_nothing_is_told_of_times() -> None:
+    runs = {"ours": {1: row(0.1, 0.7)}, "theirs": {1: row(0.1, 0.1, 0.7)}}
+    table = tabulate("small", runs, "ours", (0.5,))
+    said = " ".join(statements(table, None))
+    assert "To 50 % on small there is one seed" in said
+    assert "faster" not in said
+    assert list(chance([table])) == []
 
 
 def outcome(job: Job) -> Outcome:
@@ -387,3 +521,24 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(StartupError, match=re.escape("pip install 'hocket[ray]'")):
         on_ray.OnRay()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("10.0.0.9:6379", r"cluster at 10\.0\.0\.9:6379 \(RAY_ADDRESS\) .*: no answer; start"),
+        ("", "Ray cannot be started on this machine: no answer; set RAY_ADDRESS"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_told_with_its_address(
+    monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    class Silent(FakeRay):
+        def init(self, **_: Any) -> None:
+            raise ConnectionError("no answer\nand a long story")
+
+    monkeypatch.setitem(sys.modules, "ray", Silent())
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(StartupError, match=said) as error:
+        on_ray.OnRay()
+    assert "long story" not in error.value.message

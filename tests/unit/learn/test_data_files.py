@@ -85,12 +85,49 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     np.save(tmp_path / "single.npy", np.zeros(3))
     np.savez(tmp_path / "objects.npz", train_images=np.array([{}]), train_labels=np.zeros(1, int))
-    for name in ("text.npz", "single.npy", "objects.npz"):
+    (tmp_path / "empty.npz").touch()
+    np.savez_compressed(tmp_path / "whole.npz", train_images=np.zeros((9, 9)), train_labels=[1] * 9)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[:-40])
+    squeezed = bytearray(whole)
+    squeezed[60:90] = bytes(30)
+    (tmp_path / "damaged.npz").write_bytes(squeezed)
+    entry = whole.index(b"PK\x01\x02")  # the directory's first: flags at 8, way of packing at 10
+    for name, at, value in (("secret.npz", entry + 8, 1), ("odd.npz", entry + 10, 99)):
+        changed = bytearray(whole)
+        changed[at] = value
+        (tmp_path / name).write_bytes(changed)
+    for name in (
+        "text.npz",
+        "single.npy",
+        "objects.npz",
+        "empty.npz",
+        "cut.npz",
+        "damaged.npz",
+        "secret.npz",
+        "odd.npz",
+    ):
         with pytest.raises(DataError, match=f"{name} cannot be read as .npz"):
             read(Npz(name), tmp_path)
 
 
 # --- parquet
+
+
+def test_an_empty_file_or_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.parquet").touch()
+    with pytest.raises(DataError, match=r"empty\.parquet cannot be read as parquet"):
+        read(Parquet("empty.parquet"), tmp_path)
+    write_parquet(tmp_path / "blank.parquet", [b""] * 5, [0] * 5)
+    with pytest.raises(DataError, match=r"blank\.parquet, row \d, column 'image' is no image"):
+        read(Parquet("blank.parquet"), tmp_path)
+    (tmp_path / "folder" / "a").mkdir(parents=True)
+    with pytest.raises(DataError, match="folder/a holds no images"):
+        read(Folder("folder"), tmp_path)
+    for number in range(5):
+        (tmp_path / "folder" / "a" / f"{number}.png").touch()
+    with pytest.raises(DataError, match=r"a/\d\.png is no image"):
+        read(Folder("folder"), tmp_path)
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -297,7 +297,9 @@ def test_what_does_not_fit_is_refused() -> None:
     ("field", "value"),
     [
         ("local_epochs", 0),
+        ("local_epochs", 10**20),
         ("batch_size", 0),
+        ("batch_size", 10**20),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
         ("momentum", 1.0),

@@ -230,3 +230,14 @@ def test_the_commuters_come_and_go_each_day() -> None:
     assert day == [7.5 * 3600.0, 17 * 3600.0]
     assert plan.availability.next_change(day[-1]) == 86400.0 + day[0]
     assert plan.mid_training == "vanish"
+
+
+def test_a_trace_that_excel_has_saved_is_read(tmp_path: Path) -> None:
+    text = (FLEETS / "commuters.csv").read_text(encoding="utf-8")
+    devices = {DeviceId(f"device-{number}"): number for number in range(6)}
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8-sig")
+    plain, saved = (
+        read_trace(file, devices, 86400.0)
+        for file in (FLEETS / "commuters.csv", tmp_path / "t.csv")
+    )
+    assert saved.at_s.tolist() == plain.at_s.tolist()

@@ -161,6 +161,11 @@ OWN = '\n[[device]]\nname = "a"\nclass = "phone"\n'
     [
         ("sed = 1" + SHORT, "unknown key sed (did you mean 'seed'?); known here: availability, "),
         ("origin = 'x'" + SHORT, "unknown key origin; known here: availability, class, data_sha"),
+        ("seed = -1" + SHORT, "seed is -1; it should be greater than or equal to 0"),
+        (
+            "seed = 9223372036854775808" + SHORT,
+            "seed is 9223372036854775808; it should be less than or equal to 9223372036854775807",
+        ),
         (SHORT + "jiter = 0.1", "unknown key class[0].jiter (did you mean 'jitter'?); known here"),
         (SHORT + "costs = [{ kep = 1 }]", "unknown key class[0].costs[0].kep (did you mean 'keep'"),
         (SHORT + LINK + "loos = 0.1", "unknown key link[0].loos (did you mean 'loss'?)"),

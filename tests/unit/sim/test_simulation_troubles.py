@@ -164,7 +164,7 @@ def test_whoever_is_away_trains_on_without_the_fresh_model() -> None:
     some_fleet = fleet(1, **there((1.0, True), (9.0, False)), stop={"versions": 2})
     result, rows = traced(task(pace=ALONE, refresh=REFRESHING), some_fleet)
     assert [row.at_s for row in rows.of("epoch")] == pytest.approx([2.0, 4.0])
-    assert [row.version for row in rows.of("fresh")] == [-1]
+    assert [(row.version, row.seconds, row.bytes) for row in rows.of("fresh")] == [(-1, 0.0, -1)]
     assert result.virtual_s == pytest.approx(10.0)
 
 
@@ -182,6 +182,12 @@ def test_a_fresh_model_takes_one_round_trip_whether_there_is_one_or_not() -> Non
     ends = {(row.device, row.training): row.at_s for row in rows.of("epoch") if row.slot == 1}
     for row in rows.of("fresh"):
         assert row.at_s - ends[row.device, row.training] == pytest.approx(1.0)
+        assert row.seconds == pytest.approx(1.0)
+        assert (row.bytes > 0) == (row.version > 0)
+    whole = {row.bytes for row in rows.of("pull")}
+    assert {row.bytes for row in rows.of("fresh") if row.version > 0} == whole
+    seconds = [row.seconds for row in rows.of("pull")]
+    assert seconds == pytest.approx([1.0] * len(seconds))
 
 
 def test_no_wait_between_two_tries_is_longer_than_a_service_waits() -> None:

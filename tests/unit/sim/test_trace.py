@@ -48,7 +48,7 @@ def test_the_columns_are_these_and_no_others(tmp_path: Path) -> None:
         ("training", pa.int32()),
         ("bytes", pa.int64()),
         ("seconds", pa.float32()),
-        ("slot", pa.int16()),
+        ("slot", pa.int32()),
         ("tau", pa.int32()),
         ("weight", pa.float32()),
         ("loss", pa.float32()),

@@ -168,6 +168,10 @@ def test_what_cannot_be_exchanged_is_refused_as_the_task_is_read(tmp_path: Path)
             "[training]\nlocal_epochs = 1\nbatch_size = 8\nlearning_rate = 0.1\nmomentum = 0.9\n",
             r"training\.momentum is 0\.9, but strategy\.kind is 'scaffold'",
         ),
+        (
+            "[training]\nlocal_epochs=1\nbatch_size=8\nlearning_rate=0.1\ngradient_clip_norm=1.0\n",
+            r"training\.gradient_clip_norm is 1\.0, but strategy\.kind is 'scaffold'",
+        ),
     ):
         file.write_text(task + more)
         with pytest.raises(TaskError, match=says):

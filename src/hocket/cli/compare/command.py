@@ -17,6 +17,7 @@ from hocket.errors import TaskError
 STOPPED = 130  # exit status after Ctrl-C
 DEFAULT_STRATEGIES = "fedasmu,fedasync,fedbuff,fedavg"
 DEFAULT_SEEDS = "3"
+MOST_SEEDS = 1000
 
 
 class EngineName(StrEnum):
@@ -54,7 +55,9 @@ def compare(
         EngineName, typer.Option(help="This machine's processes, or a Ray cluster.")
     ] = EngineName.PROCESSES,
     scale: Annotated[str | None, typer.Option(help="A study's scale (default: it says).")] = None,
-    device: Annotated[Device, typer.Option(help="Where nets are trained.")] = Device.CPU,
+    device: Annotated[
+        Device | None, typer.Option(help=r"Where nets are trained (default: the fleet's \[run]).")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results (default: runs/studies/NAME).")
     ] = None,
@@ -76,7 +79,7 @@ def compare(
         lanes=jobs,
         on_ray=engine is EngineName.RAY,
         scale=scale,
-        device=device.value,
+        device=None if device is None else device.value,
         out=out,
         report=report,
         command=command,
@@ -114,6 +117,11 @@ def _seeds(text: str | None) -> int | tuple[int, ...] | None:
     try:
         if "," not in text:
             count = int(text)
+            if count > MOST_SEEDS:
+                raise TaskError(
+                    f"--seeds {text} asks for that many seeds, and {MOST_SEEDS} are the most; a "
+                    f"single seed is named with a comma after it: {text},"
+                )
             if count >= 1:
                 return count
         elif len(seeds := [int(part) for part in text.split(",") if part.strip()]) > 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from hocket_aggregator.settings import data_roots
 from rich.console import Console
@@ -16,22 +15,22 @@ from hocket.cli.compare.engine import Engine
 from hocket.cli.compare.markdown import write_report
 from hocket.cli.compare.on_ray import OnRay
 from hocket.cli.compare.page import PAGE_FILE, ROWS_FILE, rows_text, write_comparison
+from hocket.cli.compare.places import JOBS, check_places, unwritable
 from hocket.cli.compare.processes import Processes
 from hocket.cli.compare.progress import Shown
-from hocket.cli.compare.words import cells, header, statements
-from hocket.errors import HocketError, StartupError, TaskError
+from hocket.cli.compare.words import cells, chance, header, statements
+from hocket.errors import HocketError, TaskError
 from hocket.sim.fleet import read_fleet
 from hocket.sim.study.jobs import JobFiles
 from hocket.sim.study.planning import Plan
 from hocket.sim.study.reading import is_study, read_study, study_of
 from hocket.sim.study.study import Scale, Study
 from hocket.sim.study.sweeping import Findings, sweep
-from hocket.sim.torch_device import check_device
+from hocket.sim.torch_device import DeviceName, check_device
 
 STRATEGIES = ("fedasmu", "fedasync", "fedbuff", "fedavg")
 NUM_SEEDS = 3
 STUDIES = Path("runs") / "studies"
-JOBS = "jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Wishes:
     lanes: int = 2
     on_ray: bool = False
     scale: str | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: DeviceName | None = None  # None: as the fleet has it
     out: Path | None = None
     report: Path | None = None
     command: str = ""
@@ -70,7 +69,8 @@ def compare(wishes: Wishes, console: Console, engine: Engine | None = None) -> D
     """
     plan = plan_of(wishes)
     folder = wishes.out or STUDIES / _folder_name(plan)
-    engine = engine or _engine(wishes)
+    check_places(folder, wishes.report)
+    engine = engine or _engine(wishes, plan.device)
     with Shown(console) as shown, engine:
         carrier = Carrier(plan, JobFiles(folder / JOBS), engine, shown)
         carrier.check()
@@ -84,11 +84,12 @@ def compare(wishes: Wishes, console: Console, engine: Engine | None = None) -> D
             (table.dataset, header(table), [cells(table, one) for one in table.standings])
             for table in findings.tables
         ),
-        statements=tuple(
-            line for table in findings.tables for line in statements(table, plan.study.claims)
+        statements=(
+            *(line for table in findings.tables for line in statements(table, plan.study.claims)),
+            *chance(findings.tables),
         ),
         failures=tuple(f"{job.name}: {message}" for job, message in findings.failures),
-        files=tuple(_written(findings, wishes, folder, engine.lanes)),
+        files=tuple(_written(findings, wishes, folder)),
         rows_text=rows_text(findings),
     )
 
@@ -111,21 +112,32 @@ def plan_of(wishes: Wishes) -> Plan:
         seeds = tuple(range(fleet.seed, fleet.seed + wanted)) if isinstance(wanted, int) else wanted
         study = study_of(fleet, wishes.strategies or STRATEGIES, seeds, wishes.task)
         scale = ""
-    return Plan(
+    plan = Plan(
         study,
         scale,
         seeds,
-        wishes.device,
         data_folders=tuple(map(str, data_roots())),
         code_folders=(str(Path.cwd()),),
     )
+    return replace(plan, device=wishes.device or _device_of(plan))
 
 
-def _engine(wishes: Wishes) -> Engine:
+def _device_of(plan: Plan) -> DeviceName:
+    """What the [run] of the fleets says. Raises TaskError for fleets of which each says another."""
+    named = {fleet.run.device for fleet in plan.fleets}
+    if len(named) > 1:
+        raise TaskError(
+            "the fleets of the study's datasets have different devices under [run]; choose one "
+            "for all with --device cpu or --device cuda"
+        )
+    return named.pop()
+
+
+def _engine(wishes: Wishes, device: DeviceName) -> Engine:
     """Raises TaskError where the device is not there, StartupError without Ray."""
     if wishes.on_ray:
-        return OnRay(wishes.device)
-    check_device(wishes.device)
+        return OnRay(device)
+    check_device(device)
     return Processes(wishes.lanes)
 
 
@@ -164,20 +176,15 @@ def _folder_name(plan: Plan) -> str:
     return plan.study.name if scale == plan.study.default_scale else f"{plan.study.name}-{scale}"
 
 
-def _written(
-    findings: Findings, wishes: Wishes, folder: Path, lanes: int
-) -> list[tuple[str, Path]]:
+def _written(findings: Findings, wishes: Wishes, folder: Path) -> list[tuple[str, Path]]:
     """Write everything; what it is, and where. Raises StartupError."""
     files = [("figures", folder / PAGE_FILE), ("numbers", folder / ROWS_FILE)]
     try:
         write_comparison(findings, wishes.command, folder)
         if wishes.report is not None:
             wishes.report.parent.mkdir(parents=True, exist_ok=True)
-            write_report(findings, environment(), lanes, wishes.report)
+            write_report(findings, environment(), wishes.report)
             files.append(("report", wishes.report))
     except OSError as cause:
-        raise StartupError(
-            f"{cause.filename or folder} cannot be written: {cause.strerror}; choose another "
-            "folder with --out, another file with --report"
-        ) from cause
+        raise unwritable(Path(cause.filename or folder), cause) from cause
     return files

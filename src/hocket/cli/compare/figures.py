@@ -17,10 +17,11 @@ STYLES = ("-", "--", ":", "-.")
 
 def accuracy_figure(table: Table) -> str:
     """As SVG text."""
-    return svg(partial(_curves, table))
+    return svg(partial(draw_curves, table))
 
 
-def _curves(table: Table, axes: Axes) -> None:
+def draw_curves(table: Table, axes: Axes) -> None:
+    """Each method's mean, held from one evaluation to the next, and its band."""
     for target in table.targets:
         axes.axhline(target, color=PALE, linewidth=1)
     for index, standing in enumerate(_compared_first(table)):
@@ -30,6 +31,7 @@ def _curves(table: Table, axes: Axes) -> None:
         axes.plot(
             at_s,
             mean,
+            drawstyle="steps-post",
             color=paint,
             linestyle=STYLES[index // len(COLOURS) % len(STYLES)],
             linewidth=2.2 if first else 1.0,
@@ -37,7 +39,9 @@ def _curves(table: Table, axes: Axes) -> None:
             label=standing.method,
         )
         if len(standing.runs) > 1:
-            axes.fill_between(at_s, mean - sd, mean + sd, color=paint, alpha=0.12, linewidth=0)
+            axes.fill_between(
+                at_s, mean - sd, mean + sd, step="post", color=paint, alpha=0.12, linewidth=0
+            )
     axes.set(xlabel="virtual seconds", ylabel="test accuracy", ylim=(0, 1.02))
     legend(axes)
 

@@ -5,6 +5,7 @@ Files are named by their paths, so every machine of the cluster must have them a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -14,12 +15,14 @@ from hocket.cli.compare.worker import carry_out
 from hocket.errors import StartupError, TaskError
 from hocket.sim.study.jobs import Failure, Job
 
+ADDRESS = "RAY_ADDRESS"  # read by Ray
+
 
 class OnRay:
     """An engine of a Ray cluster: each job has a processor core, and for "cuda" a GPU of its own.
 
-    Raises StartupError where Ray is not installed, TaskError where a GPU is asked for and the
-    cluster has none.
+    Raises StartupError where Ray is not installed or does not start, TaskError where a GPU is
+    asked for and the cluster has none.
     """
 
     def __init__(self, device: Literal["cpu", "cuda"] = "cpu") -> None:
@@ -31,7 +34,10 @@ class OnRay:
                 "leave the option out and use this machine's cores"
             ) from missing
         self._ray: Any = ray
-        ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        try:
+            ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+        except Exception as error:  # it raises errors of many kinds, and each means: no cluster
+            raise _no_cluster(error) from error
         self._needs = ("CPU", "GPU") if device == "cuda" else ("CPU",)
         if device == "cuda" and not ray.cluster_resources().get("GPU"):
             ray.shutdown()
@@ -72,3 +78,17 @@ class OnRay:
         traceback: TracebackType | None,
     ) -> None:
         self._ray.shutdown()
+
+
+def _no_cluster(error: Exception) -> StartupError:
+    address = os.environ.get(ADDRESS)
+    why = str(error).partition("\n")[0] or type(error).__name__
+    if address:
+        return StartupError(
+            f"the Ray cluster at {address} ({ADDRESS}) cannot be used: {why}; start it, correct "
+            "the address, or leave --engine ray out and use this machine's cores"
+        )
+    return StartupError(
+        f"Ray cannot be started on this machine: {why}; set {ADDRESS} to a running cluster, or "
+        "leave --engine ray out"
+    )

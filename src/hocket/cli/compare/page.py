@@ -7,7 +7,15 @@ from html import escape
 from pathlib import Path
 
 from hocket.cli.compare.figures import accuracy_figure
-from hocket.cli.compare.words import NOTHING, cells, changes_text, header, statements
+from hocket.cli.compare.words import (
+    NOTHING,
+    cells,
+    chance,
+    changes_text,
+    header,
+    statements,
+    unbroken,
+)
 from hocket.cli.output import in_time
 from hocket.cli.report.page import page, table, write_text
 from hocket.sim.study.sweeping import Findings
@@ -33,13 +41,23 @@ def _page(findings: Findings, command: str) -> str:
         said = "".join(f"<p>{escape(line)}</p>" for line in statements(known, plan.study.claims))
         sections[f"{known.dataset}: accuracy over virtual time"] = accuracy_figure(known) + said
         sections[f"{known.dataset}: every method"] = table(
-            header(known), [cells(known, standing) for standing in known.standings]
+            unbroken(header(known)),
+            [unbroken(cells(known, standing)) for standing in known.standings],
         )
+    remarks = [*chance(findings.tables), *plan.study.notes]
+    if remarks:
+        sections["Notes"] = "".join(f"<p>{escape(line)}</p>" for line in remarks)
     if findings.tuned:
         rows = [
-            [one.dataset, one.method, changes_text(point), _share(score), _mark(at == one.chosen)]
+            [
+                one.dataset,
+                one.method,
+                changes_text(one.points[at]),
+                _share(one.scores[at]),
+                _mark(at == one.chosen),
+            ]
             for one in findings.tuned
-            for at, (point, score) in enumerate(zip(one.points, one.scores, strict=True))
+            for at in one.distinct
         ]
         head = ["dataset", "method", "point", "accuracy when tuned", ""]
         sections["What was tried"] = table(head, rows)

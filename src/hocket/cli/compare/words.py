@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hocket.sim.study.results import STANDARD_ERRORS, Reached, Spread, Standing, Table, Verdict
+from hocket.sim.study.results import (
+    LEVEL,
+    Reached,
+    Spread,
+    Standing,
+    Table,
+    Verdict,
+    comparisons,
+    standard_errors,
+)
 from hocket.sim.study.study import Claims
 
 NOTHING = "-"
 UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
 VERDICTS: tuple[Verdict, ...] = ("wins", "ties", "loses")
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def percent(spread: Spread | None) -> str:
@@ -74,6 +84,28 @@ def cells(table: Table, standing: Standing) -> list[str]:
     return [*found, bytes_of(standing.bytes_up), bytes_of(standing.bytes_down), f"{versions:.0f}"]
 
 
+def unbroken(row: Sequence[str]) -> list[str]:
+    """A row of cells on a page, where a number must stay in one line with its spread and unit."""
+    name, *numbers = row
+    parts = (cell.split(", ") for cell in numbers)
+    return [name, *(", ".join(part.replace(" ", NO_BREAK) for part in cell) for cell in parts)]
+
+
+def chance(tables: Iterable[Table]) -> Iterator[str]:
+    """How many of the verdicts to expect though nothing differs, in one sentence, if any."""
+    tested = list(comparisons(tables))
+    if not tested:
+        return
+    counts = sorted({count for count, _ in tested})
+    needed = ", ".join(f"{standard_errors(count):.2f} with {count} seeds" for count in counts)
+    apart = sum(verdict != "ties" for _, verdict in tested)
+    yield (
+        f"{len(tested)} comparisons were tested at the {share(LEVEL)} level (a difference needs so "
+        f"many standard errors: {needed}); {apart} came out as wins or losses. If no two methods "
+        f"differed, {len(tested) * LEVEL:.1f} would be expected to by chance."
+    )
+
+
 def statements(table: Table, claims: Claims | None) -> Iterator[str]:
     """Where the compared method wins, ties and loses, in plain sentences."""
     others = [one for one in table.standings if one.ahead is not None]
@@ -81,8 +113,9 @@ def statements(table: Table, claims: Claims | None) -> Iterator[str]:
     variants = [one for one in others if one.variant]
     if baselines:
         yield f"On {table.dataset} {_of_accuracy(table, baselines)}."
-        yield f"It is ahead of them by {_from_to(baselines, claims)}."
-    yield from (f"{_of_time(table, target, baselines, claims)}." for target in table.targets)
+        whom = "them" if len(baselines) > 1 else "it"
+        yield f"It is ahead of {whom} by {_from_to(baselines, claims)}."
+        yield from (f"{_of_time(table, target, baselines, claims)}." for target in table.targets)
     if variants:
         yield f"Against its own variants on {table.dataset}: {_of_accuracy(table, variants)}."
 
@@ -93,21 +126,25 @@ def _of_accuracy(table: Table, others: Sequence[Standing]) -> str:
     sides = [[one for one in others if one.verdict == verdict] for verdict in VERDICTS]
     return (
         f"the final accuracy of {table.compared} is higher than that of {_named(sides[0])}, ties "
-        f"with that of {_named(sides[1])} (less than {STANDARD_ERRORS:g} standard errors apart), "
+        f"with that of {_named(sides[1])} (no more apart than chance explains), "
         f"and is lower than that of {_named(sides[2])}"
     )
 
 
 def _from_to(others: Sequence[Standing], claims: Claims | None) -> str:
     ahead = {one.method: 100 * one.ahead.mean for one in others if one.ahead is not None}
-    least, most = min(ahead, key=ahead.__getitem__), max(ahead, key=ahead.__getitem__)
-    text = f"{ahead[least]:+.2f} ({least}) to {ahead[most]:+.2f} ({most}) points"
+    text = f"{_range(ahead, 2)} points"
     if claims is None:
         return text
     return f"{text}; {claims.source} claims {claims.points[0]:.2f} to {claims.points[1]:.2f}"
 
 
 def _of_time(table: Table, target: float, others: Sequence[Standing], claims: Claims | None) -> str:
+    if all(one.ahead is None or one.ahead.count < 2 for one in others):
+        return (
+            f"To {share(target)} on {table.dataset} there is one seed: whether a difference in "
+            "time is more than chance cannot be told"
+        )
     reached = {one.method: at for one in others for at in one.reached if at.target == target}
     sides = [[name for name, at in reached.items() if at.verdict == one] for one in VERDICTS]
     text = (
@@ -119,16 +156,19 @@ def _of_time(table: Table, target: float, others: Sequence[Standing], claims: Cl
     saved_by = {name: 100 * at.saving for name, at in reached.items() if at.saving is not None}
     if not saved_by:
         return text
-    least, most = min(saved_by, key=saved_by.__getitem__), max(saved_by, key=saved_by.__getitem__)
-    text += (
-        f"; where both get there it saves {saved_by[least]:+.1f} % ({least}) to "
-        f"{saved_by[most]:+.1f} % ({most}) of the time"
-    )
+    text += f"; where both get there it saves {_range(saved_by, 1, ' %')} of the time"
     if claims is None:
         return text
     return (
         f"{text}, where {claims.source} claims {claims.saving[0]:.2f} to {claims.saving[1]:.2f} %"
     )
+
+
+def _range(values: Mapping[str, float], digits: int, unit: str = "") -> str:
+    """From the least to the most, each with whose it is; of one, that one."""
+    least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    low, high = (f"{values[name]:+.{digits}f}{unit} ({name})" for name in (least, most))
+    return low if least == most else f"{low} to {high}"
 
 
 def _named(standings: Sequence[Standing]) -> str:

@@ -6,13 +6,15 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import Connection
 
+from hocket.cli.bench.environment import environment
 from hocket.cli.compare.engine import Work
 from hocket.errors import HocketError
 from hocket.hosting.parent import PARENT_VARIABLE, end_with_parent
-from hocket.sim.study.jobs import Failure, Job, Outcome
+from hocket.sim.study.jobs import Failure, Job, Made, Outcome
 
 
 def serve(connection: Connection, parent: int, make_work: Callable[[], Work]) -> None:
@@ -34,12 +36,26 @@ def serve(connection: Connection, parent: int, make_work: Callable[[], Work]) ->
 
 def outcome_of(job: Job, work: Work) -> Outcome:
     """The job's row, or why there is none: one failing job must not stop the others."""
+    here = _here()  # before the work: the files may change while it lasts
     try:
-        return work(job)
+        row = work(job)
+        return replace(row, made=replace(here, finished_unix_s=time.time()))
     except HocketError as error:
         return Failure(error.message)
     except Exception as error:  # noqa: BLE001 - whatever it was, it is told by the job's name
         return Failure(f"{type(error).__name__}: {error}")
+
+
+@cache
+def _here() -> Made:
+    """This process's code and machine; when is told with each row."""
+    known = environment()
+    return Made(
+        code=known.commit or f"Hocket {known.hocket}",
+        torch=known.torch,
+        machine=f"{known.system}, {known.cpus} processor cores",
+        finished_unix_s=time.time(),
+    )
 
 
 @cache

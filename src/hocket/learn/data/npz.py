@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,18 @@ from hocket.learn.data.examples import Split
 from hocket.learn.data.lookup import Lookup
 from hocket.learn.data.normalisation import Normalisation
 from hocket.learn.data.source import Unread, check_limit, check_share
+
+UNREADABLE = (
+    OSError,
+    EOFError,  # an empty file, or one cut short
+    ValueError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,  # a way of compression that zipfile does not know
+    RuntimeError,  # a file with a password
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,7 @@ class Npz:
 
 def _read(file: Path, keys: tuple[str, str]) -> list[NDArray[np.generic]]:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             for key in keys:
                 if key not in arrays:
                     raise DataError(
@@ -71,5 +84,5 @@ def _read(file: Path, keys: tuple[str, str]) -> list[NDArray[np.generic]]:
                         "data.train_inputs and its like, or data.test_share if nothing is held out"
                     )
             return [arrays[key] for key in keys]
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{file} cannot be read as .npz: {error}") from error

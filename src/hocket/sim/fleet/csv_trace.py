@@ -88,7 +88,7 @@ def read_trace(file: Path, devices: Mapping[DeviceId, int], repeat_s: float = 0.
     """
     rows = _Rows(devices)
     try:
-        with file.open(newline="", encoding="utf-8") as text:
+        with file.open(newline="", encoding="utf-8-sig") as text:
             lines = csv.reader(text, strict=True)
             for number, row in enumerate(lines):
                 try:

@@ -16,7 +16,14 @@ from hocket.sim.fleet import links as device_links
 from hocket.sim.fleet.availability import ALWAYS, AnyAvailability, MidTraining
 from hocket.sim.fleet.classes import DeviceClass
 from hocket.sim.fleet.links import UNLIMITED, LinkClass, Uplink, expanded
-from hocket.sim.fleet.ranges import Count, LastingSeconds, PositiveShare, Rate, Seconds
+from hocket.sim.fleet.ranges import (
+    Count,
+    LastingSeconds,
+    PositiveShare,
+    Rate,
+    Seconds,
+    Seed,
+)
 
 BY_KIND = Field(discriminator="kind")
 NAME = r"^[A-Za-z0-9._-]{1,64}$"
@@ -87,7 +94,7 @@ class FleetFile:
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     name: Annotated[str, Field(pattern=NAME)] = "fleet"
-    seed: int = 0
+    seed: Seed = 0
     devices: Count | None = None  # absent with [[device]]
     task: str | None = None  # a task file, relative to this one; None: the built-in digits
     data_shards: Count | None = None  # device k holds shard k % data_shards; None: one each

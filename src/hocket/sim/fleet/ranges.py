@@ -6,6 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+LARGEST_SEED = 2**63 - 1  # what a database and TOML hold
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Rate = Annotated[float, Field(ge=0)]  # bytes a second; 0: unlimited

@@ -1,8 +1,8 @@
-"""Studies: methods and seeds on fleets, tuned alike, put side by side.
+"""Studies: methods and seeds on fleets, tuned by one rule, put side by side.
 
 A study file (TOML) has these keys; `examples/studies/fedasmu.toml` shows them at work.
 
-    name, title, seeds, compared, default_scale, grid, changes
+    name, title, seeds, compared, default_scale, grid, changes, notes
     [[dataset]]     name, fleet, task, virtual_s, evaluations, test_examples, targets, changes
     [[method]]      name, follows, grid, changes
     [tuning]        seed, horizon, last

@@ -6,6 +6,7 @@ No torch here: the process that hands jobs out needs none.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -72,6 +73,20 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """By what a row was made, and when. It names no job: the same settings are the same job."""
+
+    code: str  # the checkout's commit, a + where files differ from it; else Hocket's version
+    torch: str
+    machine: str
+    finished_unix_s: float  # since 1970, UTC
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.finished_unix_s):
+            raise ValueError(f"finished_unix_s is {self.finished_unix_s}, which is no time")
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """What a simulation came to."""
 
@@ -91,6 +106,7 @@ class Row:
     wall_s: float  # of the machine, reading the data included
     train_s: float  # of that in training
     evaluate_s: float
+    made: Made | None = field(default=None, compare=False)  # None: not recorded
 
     def accuracy(self, last: int = 10) -> float | None:
         """Mean over the last evaluations; None without any."""
@@ -129,7 +145,11 @@ class JobFiles:
     def write(self, job: Job, row: Row) -> None:
         """Keep a row, whole or not at all. Raises StartupError where that cannot be."""
         key = job.settings.key
-        document = {"format": FORMAT, "settings": asdict(job.settings), "row": asdict(row)}
+        numbers = asdict(row)
+        made = numbers.pop("made")  # beside the row: older readers of the file pass over it
+        document = {"format": FORMAT, "settings": asdict(job.settings), "row": numbers}
+        if made is not None:
+            document["made"] = made
         file = self._file(key)
         partial = file.with_suffix(".partial")
         try:
@@ -158,11 +178,12 @@ def digest_of_text(text: str) -> str:
 
 def _read(file: Path) -> Row:
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))["row"]
+        document = json.loads(file.read_text(encoding="utf-8"))
+        known, made = document["row"], document.get("made")
         curve = tuple(Evaluated(**point) for point in known.pop("curve"))
-        if set(known) | {"curve"} != {part.name for part in fields(Row)}:
+        if set(known) | {"curve", "made"} != {part.name for part in fields(Row)}:
             raise ValueError("it has not the fields of a row")  # noqa: TRY301 - told just below
-        return Row(curve=curve, **known)
+        return Row(curve=curve, **known, made=None if made is None else Made(**made))
     except (OSError, ValueError, KeyError, TypeError) as cause:
         raise CorruptState(
             f"{file} is no job of this study ({cause}); remove the file, and the job is run again"

@@ -80,6 +80,11 @@ class Plan:
         """Virtual seconds of a reported run; None: the fleet file says when it ends."""
         return None if dataset.virtual_s is None else dataset.virtual_s * self.scale.horizon
 
+    @property
+    def fleets(self) -> tuple[FleetFile, ...]:
+        """Of the datasets, as their files have them."""
+        return tuple(self._files[dataset.name].fleet for dataset in self.datasets)
+
     def calibration_jobs(self) -> list[Job]:
         """One short run for each dataset, by the compared method; none without a horizon."""
         name = self.study.compared
@@ -131,7 +136,6 @@ class Plan:
     ) -> Job:
         files = self._files[dataset.name]
         horizon_s = self.horizon_s(dataset)
-        evaluations = self.scale.evaluations or dataset.evaluations
         devices = self.scale.devices or files.fleet.num_devices
         settings = Settings(
             task=files.task_digest,
@@ -139,7 +143,7 @@ class Plan:
             changes=counting(self._changes(dataset, method, point), devices),
             seed=seed,
             virtual_s=None if horizon_s is None else part * horizon_s,
-            evaluate_every_s=None if horizon_s is None else horizon_s / evaluations,
+            evaluate_every_s=self._evaluate_every_s(dataset),
             test_examples=self.scale.test_examples or dataset.test_examples,
             devices=self.scale.devices,
             examples_per_device=self.scale.examples_per_device,
@@ -156,6 +160,25 @@ class Plan:
             data_folders=self.data_folders,
             code_folders=self.code_folders,
         )
+
+    def _evaluate_every_s(self, dataset: Dataset) -> float | None:
+        """Virtual time between evaluations; None: the fleet file says. Raises TaskError.
+
+        Never by versions: methods make them at different rates, and the last ten evaluations
+        would be of another span of time with each.
+        """
+        fleet = self._files[dataset.name].fleet
+        end_s = self.horizon_s(dataset)
+        if end_s is None and fleet.evaluation.every_s is not None:
+            return None
+        end_s = end_s or fleet.stop.virtual_s
+        if not end_s:
+            raise TaskError(
+                f"{fleet.origin} does not say when models are to be judged, and methods are "
+                "compared at the same virtual times: set every_s under [evaluation] there, or "
+                "virtual_s under [stop]"
+            )
+        return end_s / (self.scale.evaluations or dataset.evaluations)
 
     def _changes(self, dataset: Dataset, method: Method, point: int) -> dict[str, Any]:
         leader = self.study.method(method.follows or method.name)

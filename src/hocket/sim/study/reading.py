@@ -40,7 +40,7 @@ def study_of(
     seeds: Sequence[int],
     task: Path | None = None,
 ) -> Study:
-    """Strategies as they stand, by their kinds, on the fleet of a file: nothing is tuned.
+    """Strategies by their kinds and with their defaults, on the fleet of a file: nothing is tuned.
 
     The task is `task`, else the fleet's own. The first strategy is the one that the others are
     set against. Raises TaskError for an unknown strategy, or one or a seed that is named twice.
@@ -55,7 +55,9 @@ def study_of(
     )
     return Study(
         datasets=(dataset,),
-        methods=tuple(Method(name=kind, changes=by_kind(kind)) for kind in strategies),
+        methods=tuple(
+            Method(name=kind, changes=by_kind(kind, fleet.num_devices)) for kind in strategies
+        ),
         seeds=tuple(seeds),
         name=fleet.name,
         compared=strategies[0],

@@ -6,7 +6,7 @@ Spread is the standard deviation over seeds (n - 1). Differences are paired by s
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Any, Literal
@@ -16,8 +16,15 @@ from hocket.sim.study.study import TargetRule
 
 LAST = 10
 """Evaluations whose mean is a run's final accuracy."""
-STANDARD_ERRORS = 2.0
-"""A mean difference of fewer than so many is a tie."""
+LEVEL = 0.05
+"""How often a difference that is none is called one, by T."""
+T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""Student's t for 1 to 30 degrees of freedom, two-sided 5 %: NIST/SEMATECH e-Handbook of
+Statistical Methods, section 1.3.6.7.2, the column of 0.975."""
 
 Verdict = Literal["wins", "ties", "loses"]
 Runs = Mapping[str, Mapping[int, Row]]
@@ -48,7 +55,8 @@ class Reached:
     at_s: Spread | None  # over the seeds that did; None: none did
     never: int  # seeds that did not
     saving: float | None  # share of time that the compared method saves; None: not both reached it
-    verdict: Verdict | None  # of the compared method, in time; None: neither reached it
+    verdict: Verdict | None  # of the compared method, in time; None: neither got there, or one seed
+    tested: bool  # by the times; not by who gets there with every seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +129,34 @@ def targets_of(runs: Runs, rule: TargetRule) -> tuple[float, ...]:
     return tuple(sorted(target for target in found if 0 < target <= 1))
 
 
+def standard_errors(count: int) -> float:
+    """A mean of so many differences (two or more) is a tie below so many standard errors.
+
+    Beyond 31 the last known, which is a little strict.
+    """
+    return T[min(count - 1, len(T)) - 1]
+
+
+def comparisons(tables: Iterable[Table]) -> Iterator[tuple[int, Verdict]]:
+    """Of every comparison that a test decided: how many seeds it had, and what came out."""
+    for table in tables:
+        for one in table.standings:
+            if one.ahead is None:
+                continue
+            tested = [one.verdict, *(at.verdict for at in one.reached if at.tested)]
+            yield from ((one.ahead.count, verdict) for verdict in tested if verdict is not None)
+
+
 def verdict_of(differences: Sequence[float]) -> Verdict | None:
-    """Whether paired differences are above 0, below 0, or too near it to tell; None for one."""
+    """Whether paired differences are above 0, below 0, or too near it to tell; None for one.
+
+    Student's paired t-test, two-sided, at LEVEL.
+    """
     if len(differences) < 2:
         return None
     mean = fmean(differences)
     error = stdev(differences) / math.sqrt(len(differences))
-    if abs(mean) < STANDARD_ERRORS * error or mean == 0:
+    if abs(mean) < standard_errors(len(differences)) * error or mean == 0:
         return "ties"
     return "wins" if mean > 0 else "loses"
 
@@ -162,6 +191,7 @@ def rows_of(table: Table, runs: Runs, settings: Mapping[str, Mapping[str, Any]])
             "digest": row.digest,
             "virtual_s": row.virtual_s,
             "wall_s": row.wall_s,
+            "code": None if row.made is None else row.made.code,
         }
         for method, rows in runs.items()
         for seed, row in rows.items()
@@ -213,17 +243,20 @@ def _reached(target: float, rows: Mapping[int, Row], judge: Mapping[int, Row]) -
     saving = None
     if both and (slower := sum(at_s for at_s, _ in both)) > 0:
         saving = 1.0 - sum(ours for _, ours in both) / slower
-    return Reached(
-        target, Spread.of(known), len(times) - len(known), saving, _in_time(times, theirs)
-    )
+    verdict = _in_time(times, theirs)
+    tested = verdict is not None and len(both) == len(theirs)
+    return Reached(target, Spread.of(known), len(times) - len(known), saving, verdict, tested)
 
 
 def _in_time(
     times: Mapping[int, float | None], theirs: Mapping[int, float | None]
 ) -> Verdict | None:
-    """Of the judge. Who gets there with every seed beats who does not; else the times decide."""
+    """Of the judge. Who gets there with every seed beats who does not; else the times decide.
+
+    None where neither ever gets there, and with a single seed.
+    """
     pairs = [(times[seed], ours) for seed, ours in theirs.items()]
-    if all(at_s is None for pair in pairs for at_s in pair):
+    if len(pairs) < 2 or all(at_s is None for pair in pairs for at_s in pair):
         return None
     other_always = all(at_s is not None for at_s, _ in pairs)
     judge_always = all(ours is not None for _, ours in pairs)

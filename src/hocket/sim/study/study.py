@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from hocket.errors import TaskError
-from hocket.sim.fleet.ranges import Count, LastingSeconds, Name, PositiveShare
+from hocket.sim.fleet.ranges import LARGEST_SEED, Count, LastingSeconds, Name, PositiveShare
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Seeds = Annotated[tuple[int, ...], Field(min_length=1)]
@@ -32,7 +32,7 @@ class Dataset:
     fleet: Annotated[str, Field(min_length=1)]  # a file, relative to the study's
     task: str | None = None  # likewise; None: what the fleet file names
     virtual_s: LastingSeconds | None = None  # the horizon; None: the fleet's own [stop]
-    evaluations: Count = 50  # within the horizon, evenly; without a horizon the fleet says when
+    evaluations: Count = 50  # evenly; without a horizon where the fleet says no every_s
     test_examples: Count | None = None  # None: as the fleet has it
     targets: tuple[PositiveShare, ...] = ()  # accuracies; empty: by the study's rule
     changes: Table = field(default_factory=dict)
@@ -111,6 +111,7 @@ class Study:
     default_scale: str = ""  # empty: the study as it stands
     grid: Grid = field(default_factory=dict)  # tried with every method
     changes: Table = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # for the report: what its reader must know and no key can say
     tuning: Tuning = field(default_factory=Tuning)
     targets: TargetRule = field(default_factory=TargetRule)
     claims: Claims | None = None
@@ -134,9 +135,11 @@ class Study:
                 _known(f"scale.{name}.methods", method, methods)
 
     def check_seeds(self, key: str, seeds: Iterable[int]) -> None:
-        """Raise TaskError for a seed that comes twice, or by which methods are tuned."""
+        """Raise TaskError for a seed out of range or that comes twice, or by which is tuned."""
         seen: set[int] = set()
         for seed in seeds:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise TaskError(f"{key} has {seed}; choose seeds from 0 to 2**63 - 1")
             if seed in seen:
                 raise TaskError(f"{key} has {seed} twice; each seed is one run, leave one out")
             if seed == self.tuning.seed:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from hocket.sim.study.tuning import choose, score
 
 Run = Callable[[Sequence[Job]], Mapping[str, Outcome]]
 """Runs jobs; what each came to, by its key."""
+GAP_S = 60.0
+"""Between jobs of one run of the command; a longer one is a time in which nobody ran it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,13 @@ class Tuned:
     points: tuple[Mapping[str, Any], ...]
     scores: tuple[float | None, ...]  # None: the run failed
     chosen: int | None
-    trainings: int  # that all points took
+    keys: tuple[str, ...]  # of the points' jobs; two points may come to one
+    trainings: int  # that all of these jobs took
+
+    @property
+    def distinct(self) -> tuple[int, ...]:
+        """The points that are jobs of their own: of those that are the same, the first."""
+        return tuple(at for at, key in enumerate(self.keys) if key not in self.keys[:at])
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,20 @@ class Findings:
     settings: Mapping[str, Mapping[str, Mapping[str, Any]]]  # changes, by dataset and method
     failures: tuple[tuple[Job, str], ...]  # and why
     tables: tuple[Table, ...]
-    process_s: float  # machine time of all jobs, summed
+    ran: Mapping[str, Row]  # every job that ended well, tuned or reported, by its key
+
+    @property
+    def process_s(self) -> float:
+        """Machine time of all jobs, summed."""
+        return sum(row.wall_s for row in self.ran.values())
+
+    @property
+    def wall_s(self) -> float | None:
+        """From the first job's start to the last one's end; None where a job has no times.
+
+        A gap of over a minute, in which no job ran, is left out.
+        """
+        return measured_s(self.ran.values())
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -48,6 +70,22 @@ class Findings:
             for table in self.tables
             for row in rows_of(table, self.runs[table.dataset], self.settings[table.dataset])
         ]
+
+
+def measured_s(rows: Collection[Row]) -> float | None:
+    """Seconds in which some of the jobs were running, with gaps of up to GAP_S between them."""
+    spans = []
+    for row in rows:
+        if row.made is None:
+            return None
+        end_s = row.made.finished_unix_s
+        spans.append((end_s - row.wall_s, end_s))
+    total_s, until_s = 0.0, -math.inf
+    for start_s, end_s in sorted(spans):
+        begun_s = until_s if start_s - until_s <= GAP_S else start_s
+        total_s += max(0.0, end_s - begun_s)
+        until_s = max(until_s, end_s)
+    return total_s
 
 
 def sweep(plan: Plan, run: Run) -> Findings:
@@ -82,7 +120,7 @@ def sweep(plan: Plan, run: Run) -> Findings:
             for dataset in plan.datasets
             if dataset.name in runs
         ),
-        process_s=sum(row.wall_s for row in outcomes.values() if isinstance(row, Row)),
+        ran={key: row for key, row in outcomes.items() if isinstance(row, Row)},
     )
 
 
@@ -93,7 +131,9 @@ def _tuned(plan: Plan, jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> 
     last = plan.study.tuning.last
     found = []
     for (dataset, method), mine in by_method.items():
-        results = [outcomes[job.settings.key] for job in mine]
+        keys = tuple(job.settings.key for job in mine)
+        results = [outcomes[key] for key in keys]
+        unique = {key: outcomes[key] for key in keys}.values()
         found.append(
             Tuned(
                 dataset,
@@ -101,7 +141,8 @@ def _tuned(plan: Plan, jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> 
                 plan.points(plan.study.method(method)),
                 tuple(score(result, last) for result in results),
                 choose(results, last),
-                sum(result.trainings for result in results if isinstance(result, Row)),
+                keys,
+                sum(result.trainings for result in unique if isinstance(result, Row)),
             )
         )
     return found

@@ -7,7 +7,9 @@ from itertools import product
 from typing import Any
 
 from hocket.sim.study.jobs import Outcome, Row
+from hocket.sim.study.kinds import beside_defaults
 from hocket.sim.study.study import Method, Scale, Study, flat
+from hocket.task.changes import layered
 
 
 def points(study: Study, scale: Scale, method: Method) -> tuple[dict[str, Any], ...]:
@@ -24,6 +26,20 @@ def points(study: Study, scale: Scale, method: Method) -> tuple[dict[str, Any], 
         for table in own
     )
     return found if scale.tuned else found[:1]
+
+
+def fixed(study: Study, scale: Scale, method: Method) -> dict[str, Any]:
+    """What a method's own changes set beside its grid, where it is not the strategy's default.
+
+    A method that follows another has that one's, too.
+    """
+    leader = study.method(method.follows) if method.follows else method
+    own = flat(method.changes)
+    changes = layered(flat(leader.changes), own) if method.follows else own
+    tried = {key for point in points(study, scale, method) for key in point}
+    if method.follows:
+        tried -= own.keys()  # its own changes come last
+    return {key: value for key, value in beside_defaults(changes).items() if key not in tried}
 
 
 def choose(outcomes: Sequence[Outcome], last: int) -> int | None:

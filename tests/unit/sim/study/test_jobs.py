@@ -11,7 +11,7 @@ import pytest
 from support.fake_jobs import JOB, row, seeded
 
 from hocket.errors import CorruptState, StartupError
-from hocket.sim.study.jobs import JobFiles
+from hocket.sim.study.jobs import JobFiles, Made
 
 ROW = row(0.25, 0.5)
 
@@ -21,6 +21,48 @@ def test_the_same_settings_are_the_same_job_whoever_asks() -> None:
     assert other.settings.key == JOB.settings.key
     turned = dict(reversed({"b": 2, "a": 1}.items()))
     assert seeded(1, **turned).settings.key == seeded(1, a=1, b=2).settings.key
+
+
+def test_a_key_stays_what_it_was() -> None:
+    """Files of earlier runs are found by it."""
+    assert JOB.settings.key == "5f56c5a725de0d2e"
+
+
+MADE = Made("abc+", "2.13", "Linux, 2 processor cores", 1.8e9)
+
+
+def test_what_made_a_row_is_kept_beside_it(tmp_path: Path) -> None:
+    JobFiles(tmp_path).write(JOB, replace(ROW, made=MADE))
+    (file,) = tmp_path.iterdir()
+    document = json.loads(file.read_text())
+    assert document["made"] == {
+        "code": "abc+",
+        "torch": "2.13",
+        "machine": "Linux, 2 processor cores",
+        "finished_unix_s": 1.8e9,
+    }
+    assert "made" not in document["row"]
+    known = JobFiles(tmp_path).read(JOB)
+    assert known is not None
+    assert known.made == MADE
+
+
+def test_a_file_that_does_not_say_what_made_it_is_read(tmp_path: Path) -> None:
+    JobFiles(tmp_path).write(JOB, ROW)
+    (file,) = tmp_path.iterdir()
+    assert "made" not in json.loads(file.read_text())
+    known = JobFiles(tmp_path).read(JOB)
+    assert known is not None
+    assert known.made is None
+
+
+@pytest.mark.parametrize("at", ['"yesterday"', "NaN"])
+def test_a_time_that_cannot_be_told_is_a_damaged_file(tmp_path: Path, at: str) -> None:
+    JobFiles(tmp_path).write(JOB, replace(ROW, made=MADE))
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text().replace("1800000000.0", at))
+    with pytest.raises(CorruptState, match=r"no time|must be real"):
+        JobFiles(tmp_path).read(JOB)
 
 
 @pytest.mark.parametrize(

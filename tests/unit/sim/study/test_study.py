@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hocket.errors import TaskError
 from hocket.learn.strategies import FedASMU, FedAsync, FedAvg, Scaffold
 from hocket.sim.fleet import read_fleet
 from hocket.sim.study.foretelling import Speed, foretell
-from hocket.sim.study.jobs import Failure, Job
+from hocket.sim.study.jobs import Failure, Job, Made, Row
 from hocket.sim.study.planning import Plan
 from hocket.sim.study.reading import is_study, read_study, study_of
 from hocket.sim.study.scenarios import scenario_for
@@ -29,7 +29,8 @@ from hocket.sim.study.study import (
     TargetRule,
     Tuning,
 )
-from hocket.sim.study.tuning import choose
+from hocket.sim.study.sweeping import measured_s
+from hocket.sim.study.tuning import choose, fixed
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 PROOF = EXAMPLES / "studies" / "fedasmu.toml"
@@ -197,6 +198,44 @@ def test_another_text_of_a_file_is_another_job(tmp_path: Path) -> None:
     file = write(tmp_path)
     (tmp_path / "fleet.toml").write_text(FLEET + "versions = 7\n")
     assert Plan(read_study(file)).report_jobs({})[0].settings.key != before
+
+
+def test_notes_are_read_and_make_no_other_job(tmp_path: Path) -> None:
+    before = [job.settings.key for job in plan(tmp_path).report_jobs({})]
+    noted = plan(tmp_path, 'notes = ["chosen by hand"]\n' + STUDY)
+    assert noted.study.notes == ("chosen by hand",)
+    assert [job.settings.key for job in noted.report_jobs({})] == before
+
+
+def test_what_is_fixed_beside_the_grid_is_what_is_neither_tried_nor_a_default() -> None:
+    study = read_study(PROOF)
+    found = {
+        name: fixed(study, Scale(), study.method(name))
+        for name in ("FedASMU", "FedASMU-DA", "FedAvg", "ASO-Fed")
+    }
+    mine = {
+        "strategy.sigma0": 0.5,
+        "refresh.kind": "learned",
+        "refresh.rules.mu_beta": 5.0,
+    }
+    assert found["FedASMU"] == mine
+    controls = ("eta_lambda", "eta_sigma", "eta_iota")
+    assert found["FedASMU-DA"] == mine | {f"strategy.{name}": 0.0 for name in controls}
+    # pace.over_selection is tried, and a cohort of 10 is FedAvg's own
+    assert found["FedAvg"] == {"pace.kind": "rounds", "pace.cohort": 10, "pace.deadline_s": 30.0}
+    assert found["ASO-Fed"] == {}
+
+
+def ended(at_s: float, wall_s: float) -> Row:
+    """A run that ended so many seconds after a certain one."""
+    return replace(row(0.5), wall_s=wall_s, made=Made("a", "b", "c", 1.8e9 + at_s))
+
+
+def test_wall_time_is_measured_and_no_pause_counts() -> None:
+    """0 to 100 and 10 to 50 s at once; 30 s later 130 to 180 s; 820 s later 1000 to 1010 s."""
+    runs = [ended(1010, 10), ended(100, 100), ended(50, 40), ended(180, 50)]
+    assert measured_s(runs) == pytest.approx(180 + 10)
+    assert measured_s([*runs, row(0.5)]) is None  # nobody knows when
 
 
 def test_strategies_on_a_fleet_are_a_study_too(tmp_path: Path) -> None:
