@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from torch import fx, nn
 from torch.fx import Node
@@ -17,7 +19,7 @@ from hocket.learn.submodels.trace import OPAQUE, Layout, Trace
 _SIZE_ATTRIBUTES = frozenset({"shape", "ndim", "device", "dtype"})
 _ARITHMETIC = frozenset({"_operator", "builtins", "math"})
 _SIZE_METHODS = frozenset({"size", "dim"})
-_TRACING = threading.Lock()  # torch.fx patches the interpreter's globals while it traces
+_TRACING = threading.Lock()  # torch.fx patches nn.Module for all threads while it traces
 
 
 def channel_graph(module: nn.Module, *, linear: bool = False) -> ChannelGraph:
@@ -51,13 +53,39 @@ def _trace(module: nn.Module, *, linear: bool) -> Trace:
     return Trace(manifest, names, droppable_linear=linear)
 
 
+class _OwnThread(fx.Tracer):
+    """Traces what its own thread does, and lets other threads run their models as ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """As torch.fx, in the thread that traces."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """As torch.fx, in the thread that traces."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
 def _traced(module: nn.Module) -> fx.Graph:
     """The forward pass of one input; further arguments take their defaults."""
     parameters = inspect.signature(module.forward).parameters.values()
     optional = {p.name: p.default for p in parameters if p.default is not p.empty}
     try:
         with _TRACING:
-            return fx.Tracer().trace(module, concrete_args=optional)
+            return _OwnThread().trace(module, concrete_args=optional)
     except Exception as error:  # tracing runs a stranger's forward, which may raise anything
         msg = f"the model's forward pass cannot be traced ({error}); train it at full width"
         raise ModelError(msg) from error

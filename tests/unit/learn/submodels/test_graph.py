@@ -186,18 +186,27 @@ def test_control_flow_on_values_cannot_be_traced() -> None:
         channel_graph(Between(between))
 
 
-def test_several_threads_may_trace_at_the_same_time() -> None:
-    """Devices of one process do, each in its own; torch.fx alone would mix their traces up."""
+def test_threads_trace_and_run_models_at_the_same_time() -> None:
+    """Devices of one process do, each in its own; torch.fx alone would mix them up."""
     expected = channel_graph(digits_cnn()).sizes
+    net, image = digits_cnn().eval(), torch.zeros(1, 1, 8, 8)
+    scores = net(image)
     found: list[object] = []
 
     def trace() -> None:
+        found.extend(channel_graph(digits_cnn()).sizes == expected for _ in range(10))
+
+    def run() -> None:
+        found.extend(torch.equal(net(image), scores) for _ in range(100))
+
+    def telling(work: Callable[[], None]) -> None:
         try:
-            found.extend(channel_graph(digits_cnn()).sizes == expected for _ in range(10))
-        except ModelError as error:
+            work()
+        except (ModelError, NameError) as error:
             found.append(error)
 
-    threads = [threading.Thread(target=trace) for _ in range(6)]
+    works = [trace, run, trace, run, trace, run]
+    threads = [threading.Thread(target=telling, args=(work,)) for work in works]
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -207,4 +216,4 @@ def test_several_threads_may_trace_at_the_same_time() -> None:
             thread.join()
     finally:
         sys.setswitchinterval(interval_s)
-    assert found == [True] * 60
+    assert found == [True] * 330
