@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,19 +17,22 @@ from torch import nn
 from hocket.errors import DataError, ModelError, TaskError
 from hocket.learn.data.examples import Examples
 
+_ALONE = threading.RLock()  # sys.path and torch's generator are the whole process's
+
 
 @contextmanager
-def importable(folders: Sequence[Path]) -> Iterator[None]:
-    """Within the block, modules in `folders` are found before all others."""
+def importable(folders: Sequence[Path] = ()) -> Iterator[None]:
+    """Within the block, modules in `folders` are found before all others. One thread at a time."""
     added = [str(folder.absolute()) for folder in folders]
-    sys.path[:0] = added
-    importlib.invalidate_caches()  # a file may have been written a moment ago
-    try:
-        yield
-    finally:
-        for folder in added:
-            if folder in sys.path:  # the user's module may itself have changed the path
-                sys.path.remove(folder)
+    with _ALONE:
+        sys.path[:0] = added
+        importlib.invalidate_caches()  # a file may have been written a moment ago
+        try:
+            yield
+        finally:
+            for folder in added:
+                if folder in sys.path:  # the user's module may itself have changed the path
+                    sys.path.remove(folder)
 
 
 def resolve(
@@ -91,7 +95,7 @@ def build_model(
 
     Raises ModelError. Torch's global generator is left as it was.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _ALONE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = call(reference, arguments or {}, search_path, ModelError)
     if not isinstance(model, nn.Module):

@@ -20,6 +20,7 @@ from hocket.learn.data.examples import Split
 from hocket.learn.data.lookup import Lookup
 from hocket.learn.data.normalisation import Normalisation
 from hocket.learn.data.source import DEFAULT_TEST_SHARE, Unread, check_limit, check_share
+from hocket.learn.reference import importable
 
 SIDE = 8
 INK_LEVELS = 16.0  # each pixel counts the inked points of a 4x4 block
@@ -55,7 +56,8 @@ def read_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
     Reads scikit-learn's file directly, since importing scikit-learn takes longer than a second.
     """
-    package = importlib.util.find_spec("sklearn")
+    with importable():  # nobody else changes sys.path meanwhile
+        package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
         raise DataError("the digits come with scikit-learn; install it: pip install scikit-learn")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
