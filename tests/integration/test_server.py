@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -100,13 +101,15 @@ async def test_an_address_that_is_none_is_refused(address: str) -> None:
 class Work:
     """A service with one slow call; `begun` is set once it is under way, `end` lets it finish."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_done: Callable[[], None] = lambda: None) -> None:
         self.begun = asyncio.Event()
         self.end = asyncio.Event()
+        self._on_done = on_done
 
     async def _call(self, _request: Any, _context: Any) -> bytes:
         self.begun.set()
         await self.end.wait()
+        self._on_done()
         return b"done"
 
     @property
@@ -121,10 +124,10 @@ def start_call(channel: Any) -> Any:
 
 
 async def test_sigterm_drains_health_first_calls_next_tasks_last() -> None:
-    work, ready = Work(), asyncio.Event()
+    happened: list[str] = []
+    work, ready = Work(lambda: happened.append("call done")), asyncio.Event()
     server = build_server(work.registration)
     port = bind(server, "127.0.0.1:0")
-    happened: list[str] = []
 
     async def background() -> None:
         try:
@@ -146,7 +149,7 @@ async def test_sigterm_drains_health_first_calls_next_tasks_last() -> None:
             health_pb2.HealthCheckRequest(service="test.Work")
         )
         seen = [(await watch.read()).status]
-        call = group.create_task(_finish(channel, happened))
+        call = group.create_task(_finish(channel))
         await work.begun.wait()
 
         os.kill(os.getpid(), signal.SIGTERM)
@@ -159,9 +162,8 @@ async def test_sigterm_drains_health_first_calls_next_tasks_last() -> None:
     assert happened == ["draining", "call done", "background cancelled"]
 
 
-async def _finish(channel: grpc.aio.Channel, happened: list[str]) -> None:
+async def _finish(channel: grpc.aio.Channel) -> None:
     assert await start_call(channel) == b"done"
-    happened.append("call done")
 
 
 async def test_a_call_that_never_ends_is_cut_off_after_the_grace() -> None:
