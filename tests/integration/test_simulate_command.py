@@ -1,4 +1,7 @@
-"""`hocket simulate` from its files to the run's folder, and what it says of wrong files."""
+"""`hocket simulate` from its files to the run's folder, and what it says of wrong files.
+
+Long by its list of wrong files: each must leave the same empty folder.
+"""
 
 from __future__ import annotations
 

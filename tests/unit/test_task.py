@@ -1,4 +1,7 @@
-"""Task files: what a short one means, and what is said about a wrong one."""
+"""Task files: what a short one means, and what is said about a wrong one.
+
+Long by its tables of wrong files, one line for each with the message it must get.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`hocket compare` without simulating: what is run, what is kept, and what is said of it."""
+"""`hocket compare` without simulating: what is run, what is kept, and what is said of it.
+
+Long because all of it is judged on the same made-up jobs: split, each part would make them again.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""A device's rules. One state machine, so one file: its tests share how a training is told."""
+
 from __future__ import annotations
 
 import json

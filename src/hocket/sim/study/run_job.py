@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from hocket.learn.data import Examples
-from hocket.sim.preparing import Prepared, prepare
+from hocket.sim.preparing import Prepared, prepare, read_examples
 from hocket.sim.result import Result
 from hocket.sim.scenario import Scenario
-from hocket.sim.shards import read_held_out, read_pool
+from hocket.sim.shards import read_held_out
 from hocket.sim.simulation import Simulation
 from hocket.sim.study.jobs import Evaluated, Job, Row
 from hocket.sim.study.scenarios import scenario_for
@@ -37,11 +37,10 @@ class JobRunner:
 
     def _prepare(self, scenario: Scenario) -> Prepared:
         task, fleet, seed = scenario.task, scenario.fleet, scenario.data_seed
-        each = fleet.examples_per_device
-        total = None if each is None else each * fleet.num_shards
+        size = fleet.examples_per_device, fleet.num_shards
         pool = self._part(
-            ("pool", task.data, task.origin.lookup, seed, total),
-            lambda: read_pool(task, total=total, data_seed=seed),
+            ("pool", task.data, task.origin.lookup, seed, size),
+            lambda: read_examples(scenario),
         )
         held_out = self._part(
             ("held out", task.data, task.origin.lookup, seed, task.evaluation.limit),
