@@ -44,7 +44,7 @@ def accumulate(total: Tensor, delta: Tensor, weight: float) -> None:
 def blocks_of(delta: Tensor, size: int) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
     """Blocks of a delta: vectors (size), or the places within the block and their values."""
     if not delta.is_sparse:
-        yield from torch.split(delta, size)
+        yield from torch.split(delta, size) if len(delta) > size else (delta,)
         return
     places, values = delta.indices()[0], delta.values()
     starts = torch.arange(0, len(delta) + size, size)

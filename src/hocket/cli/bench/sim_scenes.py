@@ -71,6 +71,7 @@ def noop(strategy: AnyStrategy, updates: int) -> Prepared:
         devices=100,
         data_shards=SHARDS,
         classes=(DeviceClass("device", per_example_s=0.01, spread=0.3, jitter=0.1),),
+        evaluation=EvaluationTimes(every_s=60.0),
         stop=VirtualStop(versions=1 + updates),
     )
     return _unjudged(_task(ONE_MB, strategy, training_at_once=50), fleet)

@@ -36,7 +36,7 @@ class Mixed:
 def mix(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float) -> Tensor:
     """(1 - alpha) model + alpha (base + delta), a new tensor; what is not held stays as it was."""
     after = POOL.take(len(model))
-    room = torch.empty(min(_BLOCK, len(model)))
+    room = POOL.take(min(_BLOCK, len(model)))
     for m, b, d, held, out in _blocks(model, base, update, after):
         moved = _displace(m, b, d, held, room[: len(m)])
         torch.add(m, moved, alpha=alpha, out=out)
@@ -83,7 +83,12 @@ def _displace(
 
 def _blocks(model: Tensor, base: Tensor, update: Update[Tensor], after: Tensor) -> Iterator[_Block]:
     """Blocks that stay in a core's cache from the first operation to the last: one pass in all."""
-    models, bases, outs = (torch.split(vector, _BLOCK) for vector in (model, base, after))
+    models, bases, outs = (_cut(vector) for vector in (model, base, after))
     held = update.held
-    holds = [None] * len(models) if held is None else torch.split(held, _BLOCK)
+    holds = [None] * len(models) if held is None else _cut(held)
     return zip(models, bases, blocks_of(update.delta, _BLOCK), holds, outs, strict=True)
+
+
+def _cut(vector: Tensor) -> Sequence[Tensor]:
+    """A small model is one block: splitting it would cost as much as adding to it."""
+    return (vector,) if len(vector) <= _BLOCK else torch.split(vector, _BLOCK)
