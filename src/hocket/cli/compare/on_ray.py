@@ -86,7 +86,8 @@ def _no_cluster(error: Exception) -> StartupError:
     if address:
         return StartupError(
             f"the Ray cluster at {address} ({ADDRESS}) cannot be used: {why}; start it, correct "
-            "the address, or leave --engine ray out and use this machine's cores"
+            "the address, set RAY_AUTH_MODE=token if it wants a token, or leave --engine ray out "
+            "and use this machine's cores"
         )
     return StartupError(
         f"Ray cannot be started on this machine: {why}; set {ADDRESS} to a running cluster, or "
