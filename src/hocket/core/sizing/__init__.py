@@ -1,0 +1,1 @@
+"""At which size a device trains: one rule a file, asked before each training."""
