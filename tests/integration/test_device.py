@@ -16,6 +16,7 @@ from support.site import DIGITS, LEASE_S, LIMIT_S, WIDE, aggregator, kept, site,
 from hocket.core.device import Caller, DeviceState
 from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.payload import CodecId
+from hocket.core.sizing import HeteroFL, Whale, terms_of
 from hocket.core.terms import EncodingTerms, TrainingTerms
 from hocket.core.update import Dropped, DropReason
 from hocket.errors import ModelError, StaleIncarnation, TaskError, UnknownVersion
@@ -107,6 +108,35 @@ async def test_a_narrow_device_pulls_and_pushes_a_submodel(tmp_path: Path) -> No
     assert update.header.spec.keep == (0.5,)
     # 8 and 16 of the digits network's 16 and 32 filters; the linear layers stay whole
     assert len(update.delta) == 80 + 1168 + (256 * 64 + 64) + 650
+
+
+async def test_a_device_trains_at_the_size_of_its_rule_and_says_why(tmp_path: Path) -> None:
+    """No real device trains on these data within a microsecond: the smallest level is left."""
+    rule = terms_of(HeteroFL(levels=(1.0, 0.25), deadline_s=1e-6))
+    async with site(tmp_path, aggregator(sizing=rule)) as s, s.device():
+        for _ in range(2):
+            s.fake.trigger()
+            update = await s.fake.taken.get()
+            assert update.header.spec.keep == (0.25,)
+            # 4 and 8 of the 16 and 32 filters
+            assert len(update.delta) == (36 + 4) + (288 + 8) + (128 * 64 + 64) + 650
+    for pull in s.fake.pulls:
+        assert list(pull.spec.keep) == [0.25]
+        if pull.for_training:
+            assert pull.why.startswith("1/4: ")
+            assert "1e-06 s allowed" in pull.why
+
+
+async def test_a_restarted_device_remembers_what_its_rule_has_learned(tmp_path: Path) -> None:
+    rule = terms_of(Whale(delay=1, half_window=0, beta=0.0, scale=0.1))  # all, once it is warm
+    fake = aggregator(sizing=rule)
+    widths = []
+    for _ in range(3):
+        async with site(tmp_path, fake) as s, s.device():
+            s.fake.trigger()
+            widths.append((await s.fake.taken.get()).header.spec.keep)
+            await s.once(lambda d: bool(d.links))  # it rests
+    assert widths == [(0.0625,), (0.0625,), ()]
 
 
 async def test_a_device_whose_lease_has_ended_joins_again_and_works_on(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from hocket.core.device import Caller
 from hocket.core.ids import DeviceId
 from hocket.core.scheduling import Periodic
 from hocket.core.update import Applied
-from hocket.learn.strategies import FedBuff
+from hocket.learn.strategies import FedAvg, FedBuff
 from hocket.rpc.aggregator_client import AggregatorClient
 from hocket.rpc.channel import open_channel
 from hocket.rpc.registry_client import RegistryClient
@@ -44,12 +44,14 @@ from hocket.task.setup import set_up
 
 LIMIT_S = 30.0  # a test that takes longer has failed
 SEED = 3
-TASK = """
-name = "both"
-seed = 3
+MLP = """
 [model]
 function = "hocket.learn.models:mlp"
 arguments = { inputs = 64, classes = 10, hidden = [16] }
+"""
+TASK = """
+name = "both"
+seed = 3
 [data]
 kind = "digits"
 limit = 240
@@ -60,13 +62,15 @@ learning_rate = 0.1
 [codec]
 kind = "topk"
 ratio = 0.1
-[dropout]
-enabled = false
 [evaluation]
 limit = 50
 """
+WHOLE = f"""{MLP}
+[submodel]
+kind = "full"
+"""
 STRATEGIES = {
-    "fedasmu": """
+    "fedasmu": f"""{WHOLE}
 [pace]
 kind = "periodic"
 period_s = 1.0
@@ -74,7 +78,7 @@ triggers = 3
 [stop]
 versions = 20
 """,
-    "fedbuff": """
+    "fedbuff": f"""{WHOLE}
 [strategy]
 kind = "fedbuff"
 goal = 3
@@ -85,8 +89,24 @@ triggers = 3
 [stop]
 versions = 7
 """,
+    "parts": """
+[model]
+function = "hocket.learn.models:digits_cnn"
+[submodel]
+kind = "federated-dropout"
+ratios = [0.5]
+[strategy]
+kind = "fedavg"
+cohort = 3
+[pace]
+kind = "periodic"
+period_s = 1.0
+triggers = 3
+[stop]
+versions = 5
+""",
 }
-ALONE = """
+ALONE = f"""{WHOLE}
 [refresh]
 kind = "none"
 [pace]
@@ -95,6 +115,7 @@ devices = 1
 [stop]
 versions = 6
 """
+CNN = "hocket.learn.models:digits_cnn"
 NAMES = ("pi", "phone", "laptop")
 SHARDS = 6
 
@@ -102,15 +123,26 @@ SHARDS = 6
 # --- from the simulator to the services
 
 
-async def test_a_recorded_simulation_gives_the_services_the_same_bits(tmp_path: Path) -> None:
+PARTS = {"kind": "fedrolex", "mode": "dynamic", "levels": [1.0, 0.5, 0.25]}
+
+
+@pytest.mark.parametrize("submodel", [{"kind": "full"}, PARTS], ids=["whole", "parts"])
+async def test_a_recorded_simulation_gives_the_services_the_same_bits(
+    tmp_path: Path, submodel: dict[str, Any]
+) -> None:
+    model = {} if submodel is not PARTS else {"model": {"function": CNN}}
     small = task(
+        **model,
+        submodel=submodel,
         training={"local_epochs": 3, "batch_size": 8, "learning_rate": 0.1},
         strategy={"kind": "fedasmu"},
         codec={"kind": "topk", "ratio": 0.1},
         error_feedback=True,
         refresh={"kind": "learned"},
     )
-    link = {"name": "l", "up_bytes_per_s": 3000.0, "down_bytes_per_s": 20000.0, "loss": 0.2}
+    wider = 1 if submodel is not PARTS else 12  # the network is so much larger
+    rates = {"up_bytes_per_s": 3000.0 * wider, "down_bytes_per_s": 20000.0 * wider}
+    link = {"name": "l", **rates, "loss": 0.2}
     devices = fleet(6, link=[link], stop={"versions": 40})
     result, history = recorded(small, devices, tmp_path / "history")
     assert result.counts.breaks > 5
@@ -309,6 +341,8 @@ def changed(strategy: Any) -> Any:
     """The same rule with another number."""
     if isinstance(strategy, FedBuff):
         return replace(strategy, server_lr=0.5 * strategy.server_lr)
+    if isinstance(strategy, FedAvg):
+        return replace(strategy, parts=replace(strategy.parts, damped=True))
     return replace(strategy, mu_alpha=2.0 * strategy.mu_alpha)
 
 

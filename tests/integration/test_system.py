@@ -112,6 +112,9 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
         devices = answer("devices", "--home", home)
         assert [device["device_id"] for device in devices] == ["quick", "slow"]
         assert devices[0]["capability"]["costs"]  # measured
+        assert {device["width"] for device in devices} == {1.0}
+        assert any("filters dropped per mini-batch" in device["why"] for device in devices)
+        assert "why this size" in hocket("devices", "--home", home).stdout
 
         newest = answer("versions", "--home", home)[0]["version"]
         told = answer("lineage", newest, "--home", home)
@@ -144,6 +147,7 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
         "quick": "left",
         "slow": "left",
     }
+    assert any(device["why"] for device in answer("devices", "--home", home))
     assert answer("versions", "--home", home)[0]["version"] == stopped["version"]
     assert answer("lineage", stopped["version"], "--home", home, "--limit", "3")
     hocket("export", "--home", home, "-o", tmp_path / "stopped.safetensors")

@@ -49,6 +49,7 @@ HEADER = UpdateHeader(
     train_s=1.5,
     spec=HALF,
     refresh=RefreshReport(2, Version(6), -0.1),
+    labels=(2, 7),
 )
 BODY = bytes(range(256)) * (24 * CHUNK_BYTES // 256) + b"tail"  # 12 MiB: no gRPC message holds it
 

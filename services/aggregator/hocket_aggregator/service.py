@@ -17,6 +17,7 @@ from hocket.core.device import Caller
 from hocket.core.events import BaseTaken, Subscribed, Unsubscribed
 from hocket.core.ids import Version
 from hocket.core.records import VersionRecord
+from hocket.core.submodel import SubmodelSpec
 from hocket.core.terms import TaskTerms
 from hocket.errors import CorruptPayload, InvalidRequest, Overloaded, UnknownDevice
 from hocket.hosting.failpoint import Failpoint, reach
@@ -139,7 +140,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
     ) -> AsyncGenerator[pb.PullModelResponse, None]:
         spec = convert.spec_from_pb(request.spec)
         plan = self._model.plan(spec)
-        version, model, exchanged = await self._pick(request)
+        version, model, exchanged = await self._pick(request, spec)
         if model is None:
             yield pb.PullModelResponse(unchanged=pb.PullModelResponse.Unchanged(version=version))
             return
@@ -228,7 +229,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         return convert.status_to_pb(status)
 
     async def _pick(
-        self, request: pb.PullModelRequest
+        self, request: pb.PullModelRequest, spec: SubmodelSpec
     ) -> tuple[Version, Tensor | None, Tensor | None]:
         """The version to send, its values unless the caller has nothing older, what goes with them.
 
@@ -236,6 +237,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         nothing.
         """
         caller = convert.caller_from_pb(request.caller) if request.for_training else None
+        why = checks.text("why", request.why, checks.LONGEST_WHY)
 
         def pick(core: Core, take: Take) -> tuple[Version, Tensor | None, Tensor | None]:
             newest = core.newest.version
@@ -244,7 +246,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
             exchanged = None
             if caller is not None:
                 exchanged = core.exchanged(version)
-                take(BaseTaken(caller, version))
+                take(BaseTaken(caller, version, spec, why))
             # A caller ahead of the newest has a version that was lost with a crash: send anew.
             known = request.only_if_newer_than
             if known == newest and not request.version:

@@ -103,7 +103,7 @@ def compose(
     clock = WallClock()
     pace = training_pace(settings)
     available = Schedule(default=True, steps=settings.available_schedule)
-    ability = Ability(pace.resources, available, clock)
+    ability = Ability(pace.resources, available, clock, keep=settings.keep)
     name = settings.device_id or state.device_id
     lease = LeaseHolder(
         registry, name, settings.labels, ability.now, clock, chance, ability.next_change_s

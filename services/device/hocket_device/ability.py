@@ -13,7 +13,10 @@ from hocket_device.resources import Resources
 class Ability:
     """What it measured, and what its owner plans."""
 
-    def __init__(self, resources: Resources, available: Schedule[bool], clock: Clock) -> None:
+    def __init__(
+        self, resources: Resources, available: Schedule[bool], clock: Clock, *, keep: float = 1.0
+    ) -> None:
+        self.keep = keep  # the largest share of channels that its owner lets it train
         self._resources = resources
         self._available = available
         self._clock = clock

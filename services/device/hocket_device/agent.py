@@ -16,6 +16,7 @@ from hocket.core import participant_events as ev
 from hocket.core.device import Caller
 from hocket.core.ids import DeviceId
 from hocket.core.participant import Participant, ParticipantRules, Phase
+from hocket.core.sizing import size
 from hocket.core.terms import Finished, TaskTerms
 from hocket.errors import HocketError, TaskError, Unavailable, UnknownDevice
 from hocket_device.ability import Ability
@@ -131,9 +132,7 @@ class Agent:
     def _participant(self, terms: TaskTerms, keeper: Keeper, device_id: DeviceId) -> Participant:
         """As it was left; at rest, or about to finish the push that an earlier life began."""
         kept = keeper.state.participant
-        rules = ParticipantRules(
-            terms.training.local_epochs, terms.refresh, terms.staleness_limit, terms.seed
-        )
+        rules = ParticipantRules.of(terms)
         participant = (
             Participant(rules, device_id)
             if kept is None
@@ -243,10 +242,17 @@ class Agent:
                             self.interrupt()
                         return None
                     log.info("triggered", trigger=said.trigger_id, busy=participant.busy)
-                    self._tell(participant, ev.Triggered(said))
+                    self._tell(participant, ev.Triggered(said, self._able()))
         except (*PASSING, UnknownDevice) as error:
             return error
         return Unavailable("the aggregator ended the subscription")
+
+    def _able(self) -> size.Ability:
+        """What the device can do now, for the choice of its size."""
+        link = self.courier.link
+        return size.Ability(
+            self.ability.now(), link.up_bytes_per_s, link.down_bytes_per_s, self.ability.keep
+        )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)

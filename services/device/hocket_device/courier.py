@@ -13,6 +13,7 @@ from hocket.core.clock import Clock
 from hocket.core.device import Caller
 from hocket.core.link import Link
 from hocket.core.payload import Payload
+from hocket.core.sizing.size import WHOLE, Size
 from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.terms import TaskTerms
 from hocket.core.update import Outcome, UpdateHeader
@@ -60,13 +61,21 @@ class Courier:
         """What is being trained, however long it takes until the aggregator answers."""
         return await self._until_answered("get_task", lambda _caller: self.aggregator.get_task())
 
-    async def pull(self, limit_bytes: int, spec: SubmodelSpec = FULL) -> PulledModel:
-        """The newest model, to train from it. Raises InvalidRequest, PayloadTooLarge."""
+    async def pull(self, limit_bytes: int, size: Size = WHOLE) -> PulledModel:
+        """The newest model's part of this size, to train from it.
+
+        Raises InvalidRequest, PayloadTooLarge.
+        """
 
         async def attempt(caller: Caller) -> PulledModel:
             try:
                 pulled = await self.aggregator.pull(
-                    caller, limit_bytes=limit_bytes, spec=spec, for_training=True, pace=self.down
+                    caller,
+                    limit_bytes=limit_bytes,
+                    spec=size.spec,
+                    why=size.why,
+                    for_training=True,
+                    pace=self.down,
                 )
             except CorruptPayload as error:
                 raise Unavailable(error.message) from error

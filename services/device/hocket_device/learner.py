@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hocket.core.capability import CostLine
 from hocket.core.payload import Payload
+from hocket.core.sizing.size import Size
 from hocket.core.submodel import SubmodelSpec
 from hocket_device.outbox import Parcel
 
@@ -33,12 +34,17 @@ class Learner(Protocol):
         """Examples that it learns from."""
         ...
 
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Labels that its loss is masked to, ascending; empty where it is not masked."""
+        ...
+
     def probe(self) -> tuple[CostLine, ...]:
         """What a training step costs, by width."""
         ...
 
-    def start(self, payload: Payload, training: int) -> None:
-        """Begin training number `training` from a pulled model."""
+    def start(self, payload: Payload, training: int, size: Size) -> None:
+        """Begin training number `training` from the part of this size of a pulled model."""
         ...
 
     def train_epoch(self, epoch: int) -> EpochResult:

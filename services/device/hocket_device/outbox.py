@@ -89,6 +89,7 @@ def _header(kept: Mapping[str, Any]) -> UpdateHeader:
             tuple(map(float, spec["keep"])), ChannelRule(spec["rule"]), int(spec["seed"])
         ),
         refresh=None if refresh is None else _report(refresh),
+        labels=tuple(map(int, kept.get("labels", ()))),
     )
 
 

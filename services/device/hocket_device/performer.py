@@ -17,6 +17,7 @@ from hocket.core.backoff import backoff
 from hocket.core.ids import UpdateId, Version
 from hocket.core.participant import Participant
 from hocket.core.participant_header import Trained, header_of
+from hocket.core.sizing.size import Size
 from hocket.core.terms import TaskTerms
 from hocket.core.update import Dropped, Outcome, UpdateHeader
 from hocket.errors import HocketError, NotFinite, StaleIncarnation
@@ -69,8 +70,8 @@ class Performer:
         self, effect: ev.Effect
     ) -> ev.Event | None:
         match effect:
-            case ev.Pull():
-                return await self._pull()
+            case ev.Pull(_, size):
+                return await self._pull(size)
             case ev.TrainEpoch(epoch):
                 return await self._train(epoch)
             case ev.PullFresh(base):
@@ -87,15 +88,15 @@ class Performer:
                 await self.in_thread(self.learner.forget)
         return None
 
-    async def _pull(self) -> ev.Event:
+    async def _pull(self, size: Size) -> ev.Event:
         self._pull_began = self.courier.clock.now()
         limit_bytes = self.terms.down_bytes
-        pulled = await self.courier.pull(limit_bytes, self.learner.spec)
+        pulled = await self.courier.pull(limit_bytes, size)
         training = self.participant.trainings
-        await self.in_thread(lambda: self.learner.start(pulled.payload, training))
+        await self.in_thread(lambda: self.learner.start(pulled.payload, training, size))
         self._epochs.clear()
         self._fresh = None
-        log.debug("pulled", version=pulled.version, bytes=pulled.num_bytes)
+        log.debug("pulled", version=pulled.version, bytes=pulled.num_bytes, size=size.why)
         return ev.Pulled(pulled.version)
 
     async def _train(self, epoch: int) -> ev.Event:
@@ -109,7 +110,7 @@ class Performer:
             seconds=round(result.seconds, 3),
             rows={str(round(cost, 3)): count for cost, count in result.rows.items()},
         )
-        return ev.EpochDone()
+        return ev.EpochDone(result.fisher)
 
     async def _pull_fresh(self, base: Version) -> ev.Event:
         limit_bytes = self.terms.manifest.dense_bytes
@@ -185,9 +186,10 @@ class Performer:
             num_steps=sum(epoch.steps for epoch in self._epochs),
             train_loss=self._epochs[-1].mean_loss,
             train_loss_rms=self._epochs[-1].loss_rms,
+            labels=self.learner.classes,
         )
         caller, update_id = self.courier.lease.caller, UpdateId(uuid.uuid4().hex)
-        return header_of(push, caller, update_id, training, self.terms, self.learner.spec)
+        return header_of(push, caller, update_id, training, self.terms)
 
     def _settled(self, outcome: Outcome, parcel: Parcel) -> None:
         if isinstance(outcome, Dropped):

@@ -9,6 +9,7 @@ from statistics import median
 from hocket.core.capability import CostLine, fit_cost_line
 
 WIDTHS = (1.0, 0.5, 0.25)
+LEVELS = (1.0, 0.5, 0.25, 0.125, 0.0625)  # where the task's rule chooses among widths
 REPETITIONS = 5
 BUDGET_S = 0.8  # of all timings together; a step that runs when it is over is finished
 

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         Path, Field(description="folder of what survives a restart; made if missing")
     ] = Path("data/device")
     keep: Annotated[
-        Share, Field(description="share of each layer's channels to pull, train and push")
+        Share, Field(description="largest share of each layer's channels to pull, train and push")
     ] = 1.0
     processor_share: Annotated[
         Share, Field(description="share of one processor that training may take")

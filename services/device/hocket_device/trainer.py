@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hocket.core.capability import CostLine
+from hocket.core.sizing.size import part_of
 from hocket.core.terms import TaskTerms
 from hocket.errors import DataError, ShapeMismatch
 from hocket.learn.blueprint import Blueprint
@@ -25,11 +26,12 @@ from hocket_device.effort import PacedEffort
 from hocket_device.local_file import load_local, save_local
 from hocket_device.outbox import Parcel
 from hocket_device.pace import Pace
-from hocket_device.probe import Probe, probe_batch_sizes
+from hocket_device.probe import LEVELS, WIDTHS, Probe, probe_batch_sizes
 from hocket_device.residual import load_residual, save_residual
 
 # A probe repeats one mini-batch over and over: the same arithmetic as in training, going nowhere.
 PROBE_RATE = 1e-9
+WHOLE_MODEL = ("full", "distreal")  # sizing rules that choose no width
 
 
 class Trainer(LocalLearner):
@@ -40,7 +42,7 @@ class Trainer(LocalLearner):
         examples: what the device learns from.
         terms: the task, as the aggregator tells it.
         pace: how fast; training raises Interrupted after its stop.
-        keep: share of channels of the submodel that the device trains; 1 is the full model.
+        keep: the largest share of channels that the device is ever to train.
         name: the device's, for its random draws.
 
     Raises:
@@ -59,7 +61,8 @@ class Trainer(LocalLearner):
         name: str = "",
     ) -> None:
         blueprint = Blueprint.of(model, terms)
-        super().__init__(blueprint, examples, PacedEffort(pace), keep=keep, name=name)
+        blueprint.plan(part_of(keep))
+        super().__init__(blueprint, examples, PacedEffort(pace), name=name)
         self._pace = pace
 
     @property
@@ -99,7 +102,7 @@ class Trainer(LocalLearner):
 
     @property
     def _local_manifest(self) -> str:
-        return plan_of(self.blueprint.graph, self.spec).sliced_manifest.digest
+        return self.blueprint.terms.manifest.digest  # rules that keep vectors take whole models
 
     def restore(self, residual: Path | None, parcel: Parcel | None) -> None:
         """Take back what an earlier life saved, and the update that it had not settled.
@@ -115,7 +118,9 @@ class Trainer(LocalLearner):
 
     def probe(self, probe: Probe | None = None) -> tuple[CostLine, ...]:
         """Time real training steps at several widths, throttled as in real work."""
-        trainers = self._probe_trainers(probe or Probe())
+        kind = self.blueprint.terms.sizing.kind
+        widths = WIDTHS if kind in WHOLE_MODEL else LEVELS
+        trainers = self._probe_trainers(probe or Probe(widths))
         chance = torch.Generator().manual_seed(0)
         everyone = torch.arange(self.num_examples)
 
@@ -137,7 +142,7 @@ class Trainer(LocalLearner):
         weights = flatten(blueprint.module)
         found = {}
         for keep in probe.widths if blueprint.graph.groups else probe.widths[:1]:
-            plan = blueprint.plan(keep)
+            plan = plan_of(blueprint.graph, part_of(keep))
             found[keep] = LocalTrainer(
                 blueprint.module, rules, examples.inputs, examples.labels, plan=plan
             )

@@ -15,7 +15,8 @@ def parse_changes(settings: Iterable[str], strategy: str | None = None) -> dict[
     """Dotted keys and their values, for `hocket.task.load_task`.
 
     Args:
-        settings: each KEY=VALUE, the value as in TOML; what is no TOML is taken as text.
+        settings: each KEY=VALUE, the value as in TOML; what is no TOML is taken as text, and
+            nothing (None) stands for the key's default.
         strategy: short for strategy.kind.
 
     Raises TaskError.
@@ -33,6 +34,8 @@ def parse_changes(settings: Iterable[str], strategy: str | None = None) -> dict[
 
 
 def _value(text: str) -> Any:
+    if not text:
+        return None
     try:
         document = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from hocket.cli.output import Format, FormatOption, in_bytes, in_rate, print_json, print_table
+from hocket.cli.output import (
+    Format,
+    FormatOption,
+    in_bytes,
+    in_rate,
+    plain,
+    print_json,
+    print_table,
+)
 from hocket.cli.source import Source, open_source
 from hocket.cli.where import System, find
 from hocket.core.device import Device, DeviceFilter, DeviceState
-from hocket.core.records import Status, UpdateRecord, VersionRecord
+from hocket.core.ids import DeviceId
+from hocket.core.records import DeviceStatus, Status, UpdateRecord, VersionRecord
 from hocket.core.update import Dropped
+from hocket.errors import HocketError
 
 T = TypeVar("T")
 
@@ -58,15 +68,19 @@ def devices(
     ] = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """What each device can do and what its link carries, as measured."""
+    """What each device can do, what its link carries, and at which size it trains and why."""
     states = frozenset({DeviceState.ALIVE}) if alive else frozenset()
     which = DeviceFilter(states=states, available_only=available)
-    found = ask(find(home, registry, aggregator), lambda source: source.devices(which))
+    found, parts = ask(find(home, registry, aggregator), lambda source: _devices(source, which))
     if output is Format.JSON:
-        print_json(found)
+        print_json([plain(device) | _part(parts, device) for device in found])
         return
     columns = ["device", "state", "share", "step at 32", "up", "down", "rtt", "examples", "memory"]
-    print_table(f"{len(found)} devices", columns, [_device_row(device) for device in found])
+    rows = [_device_row(device) for device in found]
+    print_table(f"{len(found)} devices", columns, rows)
+    if any(part.why for part in parts.values()):
+        sizes = [[d.device_id, *map(str, _part(parts, d).values())] for d in found]
+        print_table("", ["device", "width", "why this size"], sizes)
 
 
 def versions(
@@ -141,6 +155,26 @@ def _print_status(found: Status, *, is_up: bool) -> None:
         for member in found.devices
     ]
     print_table("", columns, rows)
+
+
+async def _devices(
+    source: Source, which: DeviceFilter
+) -> tuple[list[Device], dict[DeviceId, DeviceStatus]]:
+    """The registry's devices, and each one's part in the task, as far as an aggregator tells."""
+    found = await source.devices(which)
+    try:
+        status = await source.status()
+    except HocketError:  # the registry knows devices without it
+        return found, {}
+    return found, {member.device_id: member for member in status.devices}
+
+
+def _part(parts: Mapping[DeviceId, DeviceStatus], device: Device) -> dict[str, Any]:
+    """The width at which it trained last, and why."""
+    status = parts.get(device.device_id)
+    if status is None:
+        return {"width": None, "why": ""}
+    return {"width": max(status.spec.keep, default=1.0), "why": status.why}
 
 
 def _device_row(device: Device) -> list[str]:

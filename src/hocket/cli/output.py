@@ -15,7 +15,7 @@ from rich.table import Table
 KIB = 1024.0
 MINUTE_S, HOUR_S = 60, 3600
 PIPED_WIDTH = 160  # a pipe has no width of its own
-LONG_COLUMNS = frozenset({"what to do", ""})
+LONG_COLUMNS = frozenset({"what to do", "why this size", ""})
 
 
 class Format(StrEnum):
@@ -69,7 +69,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 TEXT_COLUMNS = frozenset(
     {"device", "state", "phase", "digest", "update", "outcome", "codec", "check", "result",
-     "what to do", "", "created", "labels", "method", "it"}
+     "what to do", "why this size", "", "created", "labels", "method", "it"}
 )  # fmt: skip
 
 

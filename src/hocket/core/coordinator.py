@@ -152,8 +152,8 @@ class Coordinator(Generic[P, S]):
                 self._subscribed(self.fleet.admit(caller), training, now, effects)
             case ev.Unsubscribed(caller):
                 self._unsubscribed(caller, now)
-            case ev.BaseTaken(caller, version):
-                self._base_taken(self.fleet.admit(caller), version, now)
+            case ev.BaseTaken():
+                self._base_taken(self.fleet.admit(event.caller), event, now)
             case ev.PushStarted(header):
                 member = self.fleet.admit(header_caller(header))
                 patience_s = self.rules.train_timeout_s
@@ -208,8 +208,10 @@ class Coordinator(Generic[P, S]):
         if member.phase is DevicePhase.IDLE:
             member.rest(now)  # one that was given up may yet push what it has trained
 
-    def _base_taken(self, member: Member, version: Version, now: float) -> None:
+    def _base_taken(self, member: Member, taken: ev.BaseTaken, now: float) -> None:
+        version = taken.version
         self.versions.hold(member.device.device_id, version)
+        member.take(taken.spec, taken.why)
         member.work(DevicePhase.TRAINING, now, self.rules.train_timeout_s, version)
         self._join_round(member, version, now)
 

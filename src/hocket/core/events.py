@@ -9,6 +9,7 @@ from hocket.core.device import Caller, Device
 from hocket.core.ids import Version
 from hocket.core.records import Evaluation
 from hocket.core.strategy import Global
+from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.terms import Finished, Trigger
 from hocket.core.update import Outcome, Update, UpdateHeader
 
@@ -39,10 +40,12 @@ class Unsubscribed:
 
 @dataclass(frozen=True, slots=True)
 class BaseTaken:
-    """The device pulls `version` to train from it."""
+    """The device pulls `version` to train this part of it, which it has chosen for a reason."""
 
     caller: Caller
     version: Version
+    spec: SubmodelSpec = FULL
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

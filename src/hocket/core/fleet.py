@@ -10,6 +10,7 @@ from hocket.core.idle import IdleOrder
 from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.records import DevicePhase, DeviceStatus
 from hocket.core.round import Round
+from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.timeouts import Timeouts
 from hocket.core.update import Dropped, Outcome
 from hocket.errors import StaleIncarnation, UnknownDevice
@@ -68,6 +69,7 @@ class Member:
     base_version: Version = NO_VERSION
     stream_of: Incarnation | None = None  # who listens on the open stream, if there is one
     tally: Tally = field(default_factory=Tally)
+    part: tuple[SubmodelSpec, str] = (FULL, "")  # that it took last, and why
     _status: DeviceStatus | None = field(default=None, repr=False)  # until something changes
 
     @property
@@ -101,6 +103,8 @@ class Member:
                 last_train_loss=tally.train_loss,
                 last_weight=tally.weight,
                 last_tau=tally.tau,
+                spec=self.part[0],
+                why=self.part[1],
             )
         return self._status
 
@@ -129,6 +133,10 @@ class Member:
         """Begin a phase in flight, which is given up after `timeout_s`."""
         self.enter(phase, now, base)
         self.fleet.timeouts.set(self.device.device_id, now + timeout_s)
+
+    def take(self, spec: SubmodelSpec, why: str) -> None:
+        """It trains this part of a base from now on."""
+        self.part, self._status = (spec, why), None
 
     def rest(self, now: float) -> None:
         """Nothing in flight any more."""

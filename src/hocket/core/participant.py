@@ -24,8 +24,10 @@ from hocket.core.chance import Stream
 from hocket.core.ids import DeviceId, Version
 from hocket.core.ranges import at_least_one
 from hocket.core.refresh import RefreshControls
+from hocket.core.sizing import Full, sizing_of
+from hocket.core.sizing.size import WHOLE, Facts, Lesson, Size, Sizing
 from hocket.core.slots import SlotTable
-from hocket.core.terms import RefreshTerms, Trigger
+from hocket.core.terms import RefreshTerms, TaskTerms, Trigger
 from hocket.core.update import Dropped, RefreshReport
 from hocket.errors import DataError, NotFinite
 
@@ -53,9 +55,29 @@ class ParticipantRules:
     refresh: RefreshTerms = field(default_factory=RefreshTerms)
     staleness_limit: int = 99  # a residual older than so many versions means nothing any more
     seed: int = 0
+    sizing: Sizing = field(default_factory=Full)
+    batch_size: int = 1
+    model_bytes: int = 0  # of the whole model, as a pull brings it
 
     def __post_init__(self) -> None:
         at_least_one("training", "local_epochs", self.local_epochs)
+
+    @classmethod
+    def of(cls, terms: TaskTerms) -> ParticipantRules:
+        """What a device of this task goes by. Raises TaskError for a sizing rule not known here."""
+        return cls(
+            terms.training.local_epochs,
+            terms.refresh,
+            terms.staleness_limit,
+            terms.seed,
+            sizing_of(terms.sizing),
+            terms.training.batch_size,
+            terms.down_bytes,
+        )
+
+    def num_steps(self, num_examples: int) -> int:
+        """Optimiser steps of one training."""
+        return self.local_epochs * -(-num_examples // self.batch_size)
 
     @property
     def last_slot(self) -> int:
@@ -68,6 +90,9 @@ class _Training:
     """The training in flight."""
 
     slot: int  # 0: no refresh
+    size: Size = WHOLE
+    facts: Facts | None = None  # that the size was chosen by
+    fisher: float = 0.0  # the largest score so far
     base: Version = NO_VERSION
     epoch: int = 0  # the one that runs, or the last that ran
     epoch_began: float = 0.0
@@ -93,9 +118,10 @@ class Participant:
         self.controls: RefreshControls = rules.refresh.rules.start()
         self.slots: SlotTable | None = None  # begins with the first merge
         self.trainings = 0  # begun so far
+        self.learned_sizes: Mapping[str, Any] = {}  # the sizing rule's memory
         self._last_base: Version | None = None
         self._finished: str | None = None
-        self._pending: Trigger | None = None  # came while busy
+        self._pending: ev.Triggered | None = None  # came while busy
         self._training = _Training(slot=0)
 
     @property
@@ -113,6 +139,11 @@ class Participant:
         """After which epoch the training in flight asks for the fresh model; 0: never."""
         return self._training.slot
 
+    @property
+    def size(self) -> Size:
+        """Of the training in flight, or the last one."""
+        return self._training.size
+
     def handle(  # noqa: C901, PLR0911, PLR0912 -- a table
         self, event: ev.Event, now: float
     ) -> list[ev.Effect]:
@@ -125,12 +156,12 @@ class Participant:
             case Phase.RESTING, ev.UnsettledPush():
                 self.phase = Phase.PUSHING
                 return [ev.PushAgain()]
-            case Phase.RESTING, ev.Triggered(trigger):
-                return self._begin(trigger)
+            case Phase.RESTING, ev.Triggered():
+                return self._begin(event)
             case Phase.PULLING, ev.Pulled(version):
                 return self._pulled(version, now)
-            case Phase.TRAINING, ev.EpochDone():
-                return self._epoch_done(now)
+            case Phase.TRAINING, ev.EpochDone(fisher):
+                return self._epoch_done(fisher, now)
             case Phase.TRAINING, ev.FreshArrived(version):
                 self._fresh_arrived(version)
             case Phase.MERGING, ev.Merged(reward, inner_product):
@@ -143,8 +174,8 @@ class Participant:
                 return self._rest()
             case phase, ev.Failed() if phase in BUSY:
                 return self._rest(gave_up=self._pending is None)
-            case phase, ev.Triggered(trigger) if phase in BUSY:
-                self._pending = trigger
+            case phase, ev.Triggered() if phase in BUSY:
+                self._pending = event
         return []
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,6 +190,7 @@ class Participant:
             "slots": None if self.slots is None else self.slots.to_dict(),
             "trainings": self.trainings,
             "last_base": self._last_base,
+            "sizes": dict(self.learned_sizes),
         }
 
     @classmethod
@@ -175,6 +207,7 @@ class Participant:
             table, last_base = state["slots"], state["last_base"]
             participant.trainings = int(state["trainings"])
             participant._last_base = None if last_base is None else Version(int(last_base))
+            participant.learned_sizes = dict(state.get("sizes", {}))
         except (KeyError, TypeError, ValueError, OverflowError) as wrong:
             raise DataError(f"the state kept on disk is damaged ({wrong!r}); delete it") from None
         if not (0.0 <= gamma < math.inf and 0.0 <= upsilon <= 1.0):
@@ -187,11 +220,23 @@ class Participant:
             participant.slots = slots if slots.last_slot == rules.last_slot else None
         return participant
 
-    def _begin(self, trigger: Trigger) -> list[ev.Effect]:
+    def _begin(self, triggered: ev.Triggered) -> list[ev.Effect]:
         self.trainings += 1
-        self._training = _Training(self._choose_slot(trigger))
+        trigger, ability = triggered.trigger, triggered.ability
+        facts = Facts(
+            self.device_id,
+            self.trainings,
+            Version(trigger.version),
+            ability,
+            self.rules.num_steps(ability.capability.num_examples),
+            self.rules.batch_size,
+            self.rules.model_bytes,
+            self.rules.seed,
+        )
+        size = self.rules.sizing.choose(facts, self.learned_sizes)
+        self._training = _Training(self._choose_slot(trigger), size, facts)
         self.phase = Phase.PULLING
-        return [ev.Pull(trigger)]
+        return [ev.Pull(trigger, size)]
 
     def _choose_slot(self, trigger: Trigger) -> int:
         """The task's, else the device's own once it has a table, else the server's (1.5)."""
@@ -213,15 +258,25 @@ class Participant:
         training = self._training
         if training.epoch == self.rules.local_epochs:
             self.phase = Phase.PUSHING
-            push = ev.Push(training.base, training.train_s, training.report)
+            self._learn_size()
+            spec = training.size.spec
+            push = ev.Push(training.base, training.train_s, training.report, spec)
             return [*self._give_up_fresh(), push]
         training.epoch += 1
         training.epoch_began = now
         self.phase = Phase.TRAINING
         return [ev.TrainEpoch(training.epoch)]
 
-    def _epoch_done(self, now: float) -> list[ev.Effect]:
+    def _learn_size(self) -> None:
         training = self._training
+        if training.facts is not None:
+            lesson = Lesson(training.size, training.train_s, training.fisher)
+            rule, before = self.rules.sizing, self.learned_sizes
+            self.learned_sizes = rule.learn(lesson, training.facts, before)
+
+    def _epoch_done(self, fisher: float, now: float) -> list[ev.Effect]:
+        training = self._training
+        training.fisher = max(training.fisher, fisher)
         training.train_s += now - training.epoch_began
         if training.epoch == training.slot:
             training.asking = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hocket.core.ids import Version
+from hocket.core.sizing.size import UNMEASURED, WHOLE, Ability, Size
+from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.terms import Trigger
 from hocket.core.update import Outcome, RefreshReport
 from hocket.errors import HocketError
@@ -17,9 +19,10 @@ class UnsettledPush:
 
 @dataclass(frozen=True, slots=True)
 class Triggered:
-    """The aggregator asks for one training."""
+    """The aggregator asks for one training, of a device that now can do so much."""
 
     trigger: Trigger
+    ability: Ability = UNMEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Pulled:
 @dataclass(frozen=True, slots=True)
 class EpochDone:
     """One local epoch has ended."""
+
+    fisher: float = 0.0  # the largest score of its steps (WHALE-FL); 0: not measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,10 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """Get the newest model, to train from it."""
+    """Get the newest model's part of this size, to train from it."""
 
     trigger: Trigger
+    size: Size = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,7 @@ class Push:
     base_version: Version
     train_s: float  # seconds between the starts and the ends of local epochs
     refresh: RefreshReport | None  # None: nothing was merged
+    spec: SubmodelSpec = FULL  # the part that was trained
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from hocket.core import participant_events as ev
 from hocket.core.device import Caller
 from hocket.core.ids import UpdateId
-from hocket.core.submodel import SubmodelSpec
 from hocket.core.terms import TaskTerms
 from hocket.core.update import UpdateHeader
 
@@ -20,6 +19,7 @@ class Trained:
     num_steps: int  # optimiser steps, of all local epochs
     train_loss: float  # mean over the last local epoch
     train_loss_rms: float = 0.0  # root of the mean square, over the same examples; 0: not known
+    labels: tuple[int, ...] = ()  # of the classes that counted in the loss; empty: all
 
 
 def header_of(
@@ -28,9 +28,8 @@ def header_of(
     update_id: UpdateId,
     training: Trained,
     terms: TaskTerms,
-    spec: SubmodelSpec,
 ) -> UpdateHeader:
-    """The header of the update that `push` asks for, from this caller, of this part."""
+    """The header of the update that `push` asks for, from this caller."""
     return UpdateHeader(
         update_id=update_id,
         device_id=caller.device_id,
@@ -42,6 +41,7 @@ def header_of(
         train_loss=training.train_loss,
         train_loss_rms=training.train_loss_rms,
         train_s=push.train_s,
-        spec=spec,
+        spec=push.spec,
         refresh=push.refresh,
+        labels=training.labels,
     )

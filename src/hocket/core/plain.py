@@ -59,6 +59,7 @@ def header_values(header: UpdateHeader) -> dict[str, Any]:
         "train_s": header.train_s,
         "spec": asdict(header.spec),
         "refresh": None if header.refresh is None else asdict(header.refresh),
+        "labels": list(header.labels) or None,
     }
 
 
@@ -75,8 +76,9 @@ def header_of(stored: Values) -> UpdateHeader:
         train_loss=real(stored, "train_loss"),
         train_loss_rms=real({"train_loss_rms": 0.0, **stored}, "train_loss_rms"),  # 0: an older one
         train_s=real(stored, "train_s"),
-        spec=_spec_of(values(_field(stored, "spec"), "spec")),
+        spec=spec_of(values(_field(stored, "spec"), "spec")),
         refresh=_refresh_of(_field(stored, "refresh")),
+        labels=_labels_of(stored.get("labels")),  # None: an older one, or of all classes
     )
 
 
@@ -140,7 +142,8 @@ def real(stored: Values, name: str) -> float:
     return _finite(_field(stored, name), name)
 
 
-def _spec_of(stored: Values) -> SubmodelSpec:
+def spec_of(stored: Values) -> SubmodelSpec:
+    """From `asdict` of one. Raises ValueError."""
     keep = tuple(_finite(share, "keep") for share in _items(stored, "keep"))
     return SubmodelSpec(keep, ChannelRule(count(stored, "rule")), count(stored, "seed"))
 
@@ -152,6 +155,14 @@ def _refresh_of(stored: object) -> RefreshReport | None:
     return RefreshReport(
         count(report, "slot"), Version(count(report, "version")), real(report, "reward")
     )
+
+
+def _labels_of(stored: object) -> tuple[int, ...]:
+    if stored is None:
+        return ()
+    if isinstance(stored, list):
+        return tuple(_whole(label, "labels") for label in stored)
+    return _wrong("labels", stored, "a list")
 
 
 def _tensor_of(stored: object) -> TensorHeader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from hocket.errors import TaskError
 
@@ -22,6 +23,11 @@ def at_least_one(owner: str, field: str, value: int) -> None:
     _require(float(value).is_integer() and value >= 1, owner, field, value, "a whole number >= 1")
 
 
+def whole(owner: str, field: str, value: int) -> None:
+    """Raise TaskError unless `value` is a whole number from 0 up."""
+    _require(float(value).is_integer() and value >= 0, owner, field, value, "a whole number >= 0")
+
+
 def share(owner: str, field: str, value: float) -> None:
     """Raise TaskError unless `value` lies in [0, 1]."""
     _require(0 <= value <= 1, owner, field, value, "between 0 and 1")
@@ -30,6 +36,13 @@ def share(owner: str, field: str, value: float) -> None:
 def percentile(owner: str, field: str, value: float) -> None:
     """Raise TaskError unless `value` lies in [0, 100]."""
     _require(0 <= value <= 100, owner, field, value, "between 0 and 100")
+
+
+def one_of(owner: str, field: str, value: str, options: Sequence[str]) -> None:
+    """Raise TaskError unless `value` is one of `options`."""
+    if value not in options:
+        known = ", ".join(map(repr, options))
+        raise TaskError(f"{owner}.{field} is {value!r}; choose {known}. Correct the task file.")
 
 
 def _require(ok: bool, owner: str, field: str, value: float, wanted: str) -> None:

@@ -11,6 +11,7 @@ class ChannelRule(IntEnum):
 
     LEADING = 1  # the first ceil(keep * K) channels (HeteroFL, ordered dropout)
     RANDOM = 2  # a random subset of that size, drawn from `seed` (Federated Dropout)
+    ROLLING = 3  # that many neighbours from channel `seed` mod K on, round the end (FedRolex)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from hocket.core.payload import CodecId
 from hocket.core.refresh import RefreshRules
 
 PLAIN = "plain"
+FULL_SIZE = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,14 @@ class LocalTerms:
 
     kind: str = PLAIN  # that alone
     values: tuple[tuple[str, float], ...] = ()  # its settings, in the order of their names
+
+
+@dataclass(frozen=True, slots=True)
+class SizingTerms:
+    """By which rule a device chooses the part of the model that it trains."""
+
+    kind: str = FULL_SIZE
+    values: tuple[tuple[str, tuple[float, ...]], ...] = ()  # settings, in the order of their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class TrainingTerms:
     gradient_clip_norm: float = 0.0  # 0: none
     rescale: bool = True  # outputs of a layer of which k of K channels are trained, times K / k
     local: LocalTerms = field(default_factory=LocalTerms)
+    static_norm: bool = False  # batch norm keeps no running statistics
+    masked_loss: str = "off"  # what stands for scores of classes that a device has no example of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,7 @@ class TaskTerms:
     chunk_bytes: int
     staleness_limit: int
     exchanges: bool = False  # one more vector travels with the model, and with each update
+    sizing: SizingTerms = field(default_factory=SizingTerms)
 
     @property
     def travelling(self) -> Manifest:

@@ -37,6 +37,7 @@ class UpdateHeader:
     spec: SubmodelSpec = FULL
     refresh: RefreshReport | None = None
     train_loss_rms: float = 0.0  # root of the mean square over the last local epoch; 0: not told
+    labels: tuple[int, ...] = ()  # classes whose output rows were trained, ascending; empty: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class Update(Generic[P]):
 
     A tensor may be sparse where a codec sent few values.
 
-    Entries that `spec` leaves out hold 0 in `delta`; `held` is 1 where an entry was trained and
-    0 where it was left out, or None when all were trained.
+    Entries that `spec` and `labels` leave out hold 0 in `delta`; `held` is 1 where an entry was
+    trained and 0 where it was left out, or None when all were trained.
     """
 
     header: UpdateHeader

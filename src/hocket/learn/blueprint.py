@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import nn
 
+from hocket.core.chance import stream_seed
 from hocket.core.payload import CodecId
-from hocket.core.submodel import FULL, ChannelRule, SubmodelSpec
+from hocket.core.sizing import AnySizing, Distreal, Full, sizing_of
+from hocket.core.sizing.size import FisherForm, Size, part_of
+from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.terms import EncodingTerms, TaskTerms, TrainingTerms
-from hocket.errors import ModelError
+from hocket.errors import ModelError, TaskError
 from hocket.learn.codecs import Codec, TopK, codec_for
 from hocket.learn.data import Examples
 from hocket.learn.features import Features
 from hocket.learn.flat import manifest_of
 from hocket.learn.layout import laid_out, layout_for
 from hocket.learn.local_rule import LocalRule
+from hocket.learn.masked_loss import FILLS, OFF
+from hocket.learn.norms import use_batch_statistics
 from hocket.learn.sgd import TrainingRules
 from hocket.learn.strategies import rule_of
-from hocket.learn.submodels.cost import forward_cost
+from hocket.learn.submodels.cost import ForwardCost, forward_cost
 from hocket.learn.submodels.dropout import DropoutTable, dropout_table
 from hocket.learn.submodels.graph import channel_graph
+from hocket.learn.submodels.head import Head, head_of
 from hocket.learn.submodels.layout import ChannelGraph, undroppable
+from hocket.learn.submodels.mini_batch import AllOfIt, BatchParts, FromTable, OrderedWidths
 from hocket.learn.submodels.plan import IndexPlan, plan_of
 
-TableKey = tuple[float, tuple[int, ...]]
+MAX_PLANS = 64  # that are remembered: random parts are drawn anew each time
+
+TableKey = tuple[tuple[float, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -42,16 +53,22 @@ class Blueprint:
     graph: ChannelGraph
     local: LocalRule | None = None  # None: plain gradient descent
     features: Features | None = None  # where the local rule watches them
-    _plans: dict[float, IndexPlan] = field(default_factory=dict, repr=False)
+    sizing: AnySizing = field(default_factory=Full)
+    head: Head | None = None  # where devices send the rows of their own classes only
+    _plans: OrderedDict[SubmodelSpec, IndexPlan] = field(default_factory=OrderedDict, repr=False)
     _tables: dict[TableKey, DropoutTable | None] = field(default_factory=dict, repr=False)
+    _costs: dict[TableKey, ForwardCost] = field(default_factory=dict, repr=False)
     _layouts: dict[tuple[int, ...], torch.memory_format] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, module: nn.Module, terms: TaskTerms) -> Blueprint:
         """The blueprint of a task.
 
+        With static norm, `module` takes the statistics of each batch from now on.
+
         Raises ModelError where the model is not the one that the terms are about, or the terms'
-        local rule cannot work on it, and TaskError for a local rule that is not known here.
+        local rule or masked loss cannot work on it, and TaskError for a local or sizing rule, or a
+        masked loss, that is not known here.
         """
         _check_manifest(module, terms)
         rules, codec = _rules(terms.training), _codec(terms.encoding)
@@ -60,7 +77,16 @@ class Blueprint:
         if local is not None:
             features = Features.of(module) if local.watches else None
             _check_dropout(local, terms)
-        return cls(module, terms, rules, codec, _graph(module), local, features)
+        sizing = sizing_of(terms.sizing)
+        head = None if rules.masked_loss == OFF else head_of(module)
+        if rules.norm == "static":
+            use_batch_statistics(module)
+        return cls(module, terms, rules, codec, _graph(module), local, features, sizing, head)
+
+    @property
+    def fisher(self) -> FisherForm | None:
+        """Which score its steps measure for the sizing rule; None: none."""
+        return self.sizing.watches_fisher
 
     def check_width(self, keep: float) -> None:
         """Raise ModelError for a share below 1 if the local rule has a meaning for all or none."""
@@ -71,26 +97,61 @@ class Blueprint:
                 "models; start the device with a share of 1, or take another strategy"
             )
 
-    def plan(self, keep: float) -> IndexPlan:
-        """Which entries a device trains that keeps this share of channels; always the same object.
+    def plan(self, spec: SubmodelSpec) -> IndexPlan:
+        """Which entries a device trains that is to train this part.
 
-        Raises ModelError for a share below 1 of a model that cannot be sliced.
+        Raises ModelError for less than all of a model that cannot be sliced, or that the task's
+        local rule wants all of; InvalidRequest for a spec that does not fit.
         """
-        if keep not in self._plans:
-            if keep < 1.0 and not self.graph.groups:
+        known = self._plans.pop(spec, None)
+        if known is None:
+            self.check_width(min(spec.keep, default=1.0))
+            if not spec.is_full and not self.graph.groups:
                 channel_graph(self.module)  # says why
-            self._plans[keep] = plan_of(self.graph, spec_of(keep))
-        return self._plans[keep]
+            known = plan_of(self.graph, spec)
+        self._plans[spec] = known
+        while len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+        return known
 
-    def table(self, keep: float, input_shape: tuple[int, ...]) -> DropoutTable | None:
-        """What such a device chooses from before each mini-batch; None: nothing is dropped.
+    def table(self, spec: SubmodelSpec, input_shape: tuple[int, ...]) -> DropoutTable | None:
+        """What a device with this part chooses from before each mini-batch; None: drops nothing.
 
         `input_shape` is of one example. Raises InvalidRequest for rows that do not fit the model.
         """
-        key = (keep, input_shape)
+        key = (spec.keep, input_shape)
         if key not in self._tables:
-            self._tables[key] = self._table(self.plan(keep).sliced_graph, input_shape)
+            self._tables[key] = self._table(spec, input_shape)
         return self._tables[key]
+
+    def parts(
+        self, size: Size, input_shape: tuple[int, ...], name: str, training: int
+    ) -> BatchParts:
+        """What the mini-batches do without in one training of the device of this name."""
+        if size.widths:
+            cost = self._cost(size.spec, input_shape)
+            seed = stream_seed(self.terms.seed, name, "widths", training)
+            return OrderedWidths(cost, size.widths, seed)
+        table = self.table(size.spec, input_shape)
+        if table is None:
+            return AllOfIt()
+        skips = isinstance(self.sizing, Distreal) and self.sizing.none_fits == "skip"
+        return FromTable(table, skips)
+
+    def share(self, keep: float, input_shape: tuple[int, ...]) -> float:
+        """M of a width: its work relative to the whole model's, in (0, 1]."""
+        if not self.graph.groups:
+            return 1.0
+        whole = self._cost(FULL, input_shape)
+        return whole.share(plan_of(self.graph, part_of(keep)).sizes)
+
+    def _cost(self, spec: SubmodelSpec, input_shape: tuple[int, ...]) -> ForwardCost:
+        """Of a part: the same for all parts of one width, whichever their channels are."""
+        key = (spec.keep, input_shape)
+        if key not in self._costs:
+            graph = self.plan(spec).sliced_graph
+            self._costs[key] = forward_cost(self.module, graph, input_shape)
+        return self._costs[key]
 
     def laid_out(self, examples: Examples) -> Examples:
         """The examples in the memory layout that suits the model: themselves if they lie so."""
@@ -99,17 +160,12 @@ class Blueprint:
             self._layouts[shape] = layout_for(self.module, shape)
         return laid_out(examples, self._layouts[shape])
 
-    def _table(self, graph: ChannelGraph, input_shape: tuple[int, ...]) -> DropoutTable | None:
-        rows = self.terms.dropout_rows
-        if not rows or not graph.groups:
+    def _table(self, spec: SubmodelSpec, input_shape: tuple[int, ...]) -> DropoutTable | None:
+        rows, groups = self.terms.dropout_rows, self.graph.groups
+        if not rows or not groups:
             return None
-        vectors = [row * len(graph.groups) if len(row) == 1 else row for row in rows]
-        return dropout_table(forward_cost(self.module, graph, input_shape), vectors)
-
-
-def spec_of(keep: float) -> SubmodelSpec:
-    """The part of a model that a device trains which keeps this share of channels."""
-    return FULL if keep >= 1.0 else SubmodelSpec((keep,), ChannelRule.LEADING)
+        vectors = [row * len(groups) if len(row) == 1 else row for row in rows]
+        return dropout_table(self._cost(spec, input_shape), vectors)
 
 
 def _check_manifest(model: nn.Module, terms: TaskTerms) -> None:
@@ -127,8 +183,8 @@ def _check_dropout(local: LocalRule, terms: TaskTerms) -> None:
     if local.whole_only and terms.dropout_rows:
         raise ModelError(
             f"task {terms.name!r} drops filters in training, and what it has its devices do "
-            f"besides ({local.kind}) is meant for whole models; set dropout.enabled = false, or "
-            "take another strategy"
+            f"besides ({local.kind}) is meant for whole models; set submodel = 'full', or take "
+            "another strategy"
         )
 
 
@@ -149,6 +205,18 @@ def _rules(terms: TrainingTerms) -> TrainingRules:
         weight_decay=terms.weight_decay,
         gradient_clip_norm=terms.gradient_clip_norm or None,
         rescale=terms.rescale,
+        norm="static" if terms.static_norm else "running",
+        masked_loss=_masked_loss(terms.masked_loss),
+    )
+
+
+def _masked_loss(kind: str) -> Literal["off", "zero", "minus_infinity"]:
+    match kind:
+        case "off" | "zero" | "minus_infinity":
+            return kind
+    raise TaskError(
+        f"the task masks the loss by {kind!r}, which this device does not know (it knows "
+        f"{', '.join(FILLS)}); install the version of Hocket that the aggregator runs"
     )
 
 

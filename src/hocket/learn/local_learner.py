@@ -16,14 +16,17 @@ import torch
 from torch import Tensor
 
 from hocket.core.chance import stream_seed
+from hocket.core.manifest import Manifest
 from hocket.core.payload import Payload
-from hocket.core.submodel import FULL
-from hocket.learn.blueprint import Blueprint, spec_of
+from hocket.core.sizing.size import WHOLE, Size
+from hocket.core.submodel import FULL, SubmodelSpec
+from hocket.learn.blueprint import Blueprint
 from hocket.learn.codecs.feedback import ErrorFeedback
 from hocket.learn.codecs.payload import decode_payload
 from hocket.learn.data import Examples
 from hocket.learn.local_memory import Kept, LocalMemory
 from hocket.learn.local_rule import LocalFacts, LocalHalf
+from hocket.learn.submodels.mini_batch import AllOfIt, BatchParts
 from hocket.learn.submodels.step import BatchLoss
 from hocket.learn.training import LocalTrainer, MergeReport
 
@@ -57,6 +60,7 @@ class EpochResult:
     seconds: float  # rests included
     rows: Mapping[float, int]  # mini-batches by the relative cost of their dropout vector
     loss_rms: float = 0.0  # root of the mean square, over the same examples; 0: not measured
+    fisher: float = 0.0  # the largest score of its mini-batches (WHALE-FL); 0: not measured
 
 
 class EpochTally:
@@ -65,7 +69,7 @@ class EpochTally:
     def __init__(self) -> None:
         self.steps = 0
         self._examples = 0
-        self._loss = self._square = 0.0
+        self._loss = self._square = self._fisher = 0.0
         self._rows: Counter[float] = Counter()
 
     def add(self, examples: int, loss: BatchLoss, cost: float = 1.0) -> None:
@@ -74,6 +78,7 @@ class EpochTally:
         self._examples += examples
         self._loss += loss.mean * examples
         self._square += loss.mean_square * examples
+        self._fisher = max(self._fisher, loss.fisher)  # in this order NaN does not count
         self._rows[cost] += 1
 
     def result(self, seconds: float) -> EpochResult:
@@ -84,6 +89,7 @@ class EpochTally:
             seconds=seconds,
             rows=dict(sorted(self._rows.items())),
             loss_rms=math.sqrt(self._square / self._examples),
+            fisher=self._fisher,
         )
 
 
@@ -95,15 +101,11 @@ class LocalLearner:
         examples: what the device learns from. Where they are it trains, in the CPU's memory or a
             GPU's, and there its local rule has its vectors; models come and go on the CPU.
         effort: what surrounds the work.
-        keep: share of channels of the submodel that the device trains; 1 is the full model.
         name: the device's, for its random draws: the same name draws the same.
         feedback: what error feedback holds from earlier; a new one if left out.
         memory: what the task's local rule kept from earlier; a new one if left out.
 
-    Raises:
-        ModelError: `keep` is below 1, and the model cannot be sliced or the task's local rule
-            wants all of it.
-        InvalidRequest: a dropout row does not fit the model.
+    Raises InvalidRequest where a dropout row does not fit the model.
     """
 
     def __init__(
@@ -112,24 +114,19 @@ class LocalLearner:
         examples: Examples,
         effort: Effort,
         *,
-        keep: float = 1.0,
         name: str = "",
         feedback: ErrorFeedback | None = None,
         memory: LocalMemory | None = None,
     ) -> None:
-        blueprint.check_width(keep)
         self.blueprint, self.effort = blueprint, effort
-        self.examples = examples = blueprint.laid_out(examples)
-        self.spec = spec_of(keep)
+        self.examples = blueprint.laid_out(examples)
+        self.size = WHOLE
         enabled = blueprint.terms.encoding.error_feedback
         self.feedback = feedback or ErrorFeedback(enabled=enabled)
         self._name = name
-        plan = blueprint.plan(keep)
-        self._manifest = plan.sliced_manifest
-        self._table = blueprint.table(keep, examples.input_shape)
-        self.trainer = LocalTrainer(
-            blueprint.module, blueprint.rules, examples.inputs, examples.labels, plan=plan
-        )
+        blueprint.table(WHOLE.spec, self.examples.input_shape)  # fits, or is refused now
+        self._trainer: LocalTrainer | None = None
+        self._parts: BatchParts = AllOfIt()
         self.memory = memory or LocalMemory()
         self._half: LocalHalf | None = None
         self._base: Tensor = torch.empty(0)
@@ -142,29 +139,52 @@ class LocalLearner:
         return len(self.examples)
 
     @property
+    def spec(self) -> SubmodelSpec:
+        """The part of the model that it trains."""
+        return self.size.spec
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Labels of its examples, ascending, where the loss is masked to them; else empty."""
+        return self.trainer.classes
+
+    @property
+    def trainer(self) -> LocalTrainer:
+        """The model in training. Raises RuntimeError before the first start."""
+        if self._trainer is None:
+            raise RuntimeError("asked to train though no model was given")
+        return self._trainer
+
+    @property
     def kept(self) -> Kept:
         """What the local rule keeps between trainings: another object whenever it has changed."""
         return self.memory.kept
 
-    def start(self, payload: Payload, training: int) -> None:
-        """Begin training number `training` from a pulled model.
+    def start(self, payload: Payload, training: int, size: Size = WHOLE) -> None:
+        """Begin training number `training` from the part of this size of a pulled model.
 
-        Raises InvalidUpdate where the payload is not the expected submodel.
+        Raises:
+            InvalidUpdate: the payload is not that part.
+            ModelError: the model cannot be sliced, or the task's local rule wants all of it.
         """
         with self.effort.other():
+            self._take(size)
             if self.blueprint.terms.exchanges:
-                size, both = self._manifest.size, decode_payload(payload, self._manifest.doubled)
-                self._begin(both[:size], training, both[size:])
+                own, both = self._manifest.size, decode_payload(payload, self._manifest.doubled)
+                self._begin(both[:own], training, both[own:])
             else:
                 self._begin(decode_payload(payload, self._manifest), training)
 
-    def start_from(self, base: Tensor, training: int, extra: Tensor | None = None) -> None:
-        """As `start`, from the submodel's values, which must not change before `encode`.
+    def start_from(
+        self, base: Tensor, training: int, extra: Tensor | None = None, size: Size = WHOLE
+    ) -> None:
+        """As `start`, from the part's values, which must not change before `encode`.
 
         `extra` is what the task's rule exchanges (n, float32), where it does.
-        Raises ShapeMismatch.
+        Raises ShapeMismatch, or ModelError as `start`.
         """
         with self.effort.other():
+            self._take(size)
             self._begin(base, training, extra)
 
     def train_epoch(self, epoch: int) -> EpochResult:
@@ -172,12 +192,13 @@ class LocalLearner:
         batches, chance = self.batches(epoch)
         began = self.effort.now()
         tally = EpochTally()
-        for batch in batches:
-            row = None if self._table is None else self._table.choose(self.effort.share())
-            cost, vector = (1.0, None) if row is None else (row.cost, row.vector)
-            with self.effort.mini_batch(len(batch), cost):
-                loss = self.trainer.step(batch, vector, chance)
-            tally.add(len(batch), loss, cost)
+        for number, batch in enumerate(batches):
+            part = self._parts.part(self.effort.share(), epoch, number)
+            if part.is_skipped:
+                continue
+            with self.effort.mini_batch(len(batch), part.cost):
+                loss = self.trainer.step(batch, part.dropout, chance, part.plan)
+            tally.add(len(batch), loss, part.cost)
         return self.count(tally, self.effort.now() - began)
 
     def batches(self, epoch: int) -> tuple[list[Tensor], torch.Generator]:
@@ -187,8 +208,14 @@ class LocalLearner:
 
     def is_plain(self, share: float) -> bool:
         """Whether an epoch at this share of a processor is SGD on the whole model, and no more."""
-        row = None if self._table is None else self._table.choose(share)
-        return self.spec == FULL and self._half is None and (row is None or not any(row.vector))
+        return (
+            self.spec == FULL
+            and self._half is None
+            and not self.size.widths
+            and self.blueprint.fisher is None
+            and self.blueprint.head is None
+            and self._parts.part(share, 1, 1).is_whole  # the first is the last to be skipped
+        )
 
     def count(self, tally: EpochTally, seconds: float) -> EpochResult:
         """Take an epoch's steps on `trainer` as done, whoever has taken them."""
@@ -213,7 +240,9 @@ class LocalLearner:
         with self.effort.other():
             weights = self.trainer.weights()
             delta = weights.cpu() - self._base
-            manifest = self._manifest
+            manifest, head = self._manifest, self.blueprint.head
+            if head is not None:  # weight decay moves all rows
+                head.clear_others(delta, self.trainer.classes, manifest)
             kept, extra = ({}, None) if self._half is None else self._half.end(weights, self._steps)
             if extra is not None:
                 delta, manifest = torch.cat((delta, extra.cpu())), manifest.doubled
@@ -238,11 +267,31 @@ class LocalLearner:
         """The outcome of the last update came so long after the pull of its base began."""
         self.memory.settled(seconds)
 
+    def _take(self, size: Size) -> None:
+        """Be ready for a part of the model; the one before it may be trained again."""
+        plan = self.blueprint.plan(size.spec)
+        if self._trainer is None or size.spec != self.spec:
+            self._trainer = LocalTrainer(
+                self.blueprint.module,
+                self.blueprint.rules,
+                self.examples.inputs,
+                self.examples.labels,
+                plan=plan,
+                fisher=self.blueprint.fisher,
+            )
+        self.size = size
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self.trainer.manifest
+
     def _begin(self, base: Tensor, training: int, extra: Tensor | None = None) -> None:
         there = base.to(self.trainer.device)
         self._half = self._begin_half(there, extra)
         self.trainer.start(there, self._half)
         self._base, self._training, self._steps = base, training, 0
+        shape = self.examples.input_shape
+        self._parts = self.blueprint.parts(self.size, shape, self._name, training)
 
     def _begin_half(self, base: Tensor, extra: Tensor | None) -> LocalHalf | None:
         self.memory.begin()

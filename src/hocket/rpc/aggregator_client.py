@@ -74,13 +74,14 @@ class AggregatorClient:
         version: int = 0,
         only_if_newer_than: int = 0,
         spec: SubmodelSpec = FULL,
+        why: str = "",
         for_training: bool = False,
         pace: Pacer = UNPACED,
         deadline_s: float | None = None,
     ) -> PulledModel | None:
         """A version (0: the newest), whole or a part; None if the newest is not newer.
 
-        Only a pull `for_training` needs a caller.
+        Only a pull `for_training` needs a caller; `why` says what made it choose `spec`.
 
         `limit_bytes` is the largest body to take memory for: the manifest's `dense_bytes`.
         Raises UnknownVersion, PayloadTooLarge, CorruptPayload, Unavailable.
@@ -90,6 +91,7 @@ class AggregatorClient:
             version=version,
             only_if_newer_than=only_if_newer_than,
             spec=convert.spec_to_pb(spec),
+            why=why,
             for_training=for_training,
         )
         call = self._stub.PullModel(request)

@@ -13,6 +13,7 @@ from functools import partial
 from torch import Tensor
 
 from hocket.core.ids import Version
+from hocket.core.sizing.size import Size
 from hocket.core.strategy import Global
 from hocket.core.update import Outcome, UpdateHeader
 from hocket.errors import HocketError, Unavailable, UnknownDevice
@@ -27,12 +28,14 @@ PASSING = (Unavailable, UnknownDevice)
 
 
 class BasePull:
-    """The newest model, to train from it."""
+    """The newest model's part of one size, to train from it."""
 
-    __slots__ = ("_courier", "_done", "_num_bytes", "_taken")
+    __slots__ = ("_courier", "_done", "_num_bytes", "_size", "_taken")
 
-    def __init__(self, courier: SimCourier, num_bytes: int, done: Callable[[Base], None]) -> None:
-        self._courier, self._num_bytes, self._done = courier, num_bytes, done
+    def __init__(
+        self, courier: SimCourier, size: Size, num_bytes: int, done: Callable[[Base], None]
+    ) -> None:
+        self._courier, self._size, self._num_bytes, self._done = courier, size, num_bytes, done
         self._taken: Base | None = None
 
     def attempt(self) -> None:
@@ -45,7 +48,8 @@ class BasePull:
 
     def _asked(self) -> None:
         try:
-            self._taken = self._courier.network.server.take_base(self._courier.caller)
+            server, caller = self._courier.network.server, self._courier.caller
+            self._taken = server.take_base(caller, self._size)
         except PASSING:
             self._courier.again()
 

@@ -5,7 +5,7 @@ What agent and performer do in a service, without waiting; the rules are the ver
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from hocket.core.capability import Capability, CostLine
 from hocket.core.ids import UpdateId, Version
 from hocket.core.participant import Participant, ParticipantRules
 from hocket.core.participant_header import header_of
+from hocket.core.sizing.size import Ability
 from hocket.core.strategy import Global
 from hocket.core.terms import TaskTerms, Trigger
 from hocket.core.update import Dropped
@@ -30,6 +31,8 @@ from hocket.sim.learner import Learner, Workshop
 from hocket.sim.result import DeviceCounts
 from hocket.sim.server import Base
 from hocket.sim.tracer import Kind, Row
+
+UNKNOWN = Capability(processor_share=0.0)  # no device's: it takes part with more than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class SimDevice:
     __slots__ = (
         "_around",
         "_attendance",
+        "_capability",
         "_courier",
         "_fresh",
         "_fresh_began_s",
@@ -69,6 +73,7 @@ class SimDevice:
         self._attendance = Attendance(self._courier, around.workshop, around.lease_s)
         self._participant: Participant | None = None  # both made by the first trigger
         self._learner: Learner | None = None
+        self._capability = UNKNOWN
         self._fresh: Global[Tensor] | None = None
         self._pull_began_s = 0.0
         self._fresh_began_s = 0.0
@@ -113,7 +118,17 @@ class SimDevice:
             if self._participant is None:
                 self._participant = Participant(self._around.rules, self.plan.device_id)
                 self._learner = self._around.workshop.learner(self.plan)
-            self._tell(pev.Triggered(trigger))
+            self._tell(pev.Triggered(trigger, self._able()))
+
+    def _able(self) -> Ability:
+        """What it can do now, for the choice of its size."""
+        plan, link, now = self.plan, self._courier.link, self._around.network.agenda.now
+        if self._capability.processor_share != plan.device_class.shares.at(now):
+            workshop = self._around.workshop
+            typical = replace(plan, costs=workshop.lines(plan))
+            self._capability = typical.capability(now, workshop.num_examples_of(plan))
+        up, down = link.up_bytes_per_s, link.down_bytes_per_s
+        return Ability(self._capability, up, down, plan.device_class.keep)
 
     def _tell(self, event: pev.Event) -> None:
         participant, learner = self._at_work()
@@ -122,9 +137,10 @@ class SimDevice:
 
     def _do(self, effect: pev.Effect, participant: Participant, learner: Learner) -> None:
         match effect:
-            case pev.Pull():
+            case pev.Pull(_, size):
                 self._pull_began_s = self._around.network.agenda.now
-                call = BasePull(self._courier, learner.down_bytes, self._pulled)
+                learner.take(size, participant.trainings)
+                call = BasePull(self._courier, size, learner.down_bytes, self._pulled)
                 self._courier.begin(call)
             case pev.TrainEpoch(epoch):
                 self._train(epoch, participant.trainings, learner)
@@ -154,9 +170,9 @@ class SimDevice:
             self._fresh_came(None)
 
     def _pulled(self, base: Base) -> None:
-        participant, learner = self._at_work()
+        _, learner = self._at_work()
         version = base.model.version
-        learner.start(base.model.model, base.exchanged, participant.trainings)
+        learner.start(base.model.model, base.exchanged)
         seconds = self._around.network.agenda.now - self._pull_began_s
         self._trace("pull", version=version, bytes=learner.down_bytes, seconds=seconds)
         self._tell(pev.Pulled(version))
@@ -180,12 +196,13 @@ class SimDevice:
         agenda, device_class = self._around.network.agenda, self.plan.device_class
         shares, now = device_class.shares, agenda.now
         share = shares.at(now)
-        cost = learner.row_cost(share)
         sizes = batch_sizes(learner.num_examples, self._around.terms.training.batch_size)
         uneven = jitter(
             device_class.jitter, self._around.seed, self.plan.device_id, training, epoch
         )
-        work = work_s(self._line, [(size, cost) for size in sizes], self.plan.slowness * uneven)
+        costs = learner.costs(epoch, share, len(sizes))
+        batches = list(zip(sizes, costs, strict=True))
+        work = work_s(self._line, batches, self.plan.slowness * uneven)
         busy_s = work + (device_class.overhead_s if epoch == 1 else 0.0)
         end_s = finish_at(now, busy_s, shares)
         learner.note(epoch, share)
@@ -194,7 +211,15 @@ class SimDevice:
 
     def _epoch_done(self, epoch: int, seconds: float) -> None:
         self._trace("epoch", slot=epoch, seconds=seconds)
-        self._tell(pev.EpochDone())
+        fisher = 0.0
+        if self._around.rules.sizing.watches_fisher:
+            _, learner = self._at_work()
+            try:
+                fisher = learner.fisher()
+            except NotFinite:
+                self._fail()
+                return
+        self._tell(pev.EpochDone(fisher))
 
     def _merge(self, version: int, beta: float, learner: Learner) -> None:
         """Mix the fresh model in. Judging both costs about a step on as many examples."""
@@ -222,7 +247,9 @@ class SimDevice:
     @property
     def _line(self) -> CostLine:
         """Seconds of its class's optimiser step at the width that it trains."""
-        line = Capability(self.plan.costs).cost_at(self.plan.device_class.keep)
+        _, learner = self._at_work()
+        keep = max(learner.spec.keep, default=1.0)
+        line = Capability(self._around.workshop.lines(self.plan)).cost_at(keep)
         if line is None:
             raise RuntimeError(f"class {self.plan.device_class.name!r} has no costs")
         return line
@@ -244,7 +271,6 @@ class SimDevice:
             update_id,
             parcel.trained,
             self._around.terms,
-            learner.spec,
         )
         self._trace("push", version=push.base_version, bytes=parcel.payload.header.wire_bytes)
         self._courier.begin(Push(self._courier, header, parcel, self._answered))

@@ -7,8 +7,10 @@ from typing import Protocol
 
 from torch import Tensor
 
+from hocket.core.capability import CostLine
 from hocket.core.participant_header import Trained
 from hocket.core.payload import Payload
+from hocket.core.sizing.size import Size
 from hocket.core.submodel import SubmodelSpec
 from hocket.learn.training import MergeReport
 from hocket.sim.fleet import DevicePlan
@@ -37,15 +39,19 @@ class Learner(Protocol):
 
     @property
     def down_bytes(self) -> int:
-        """What travels to it for one model."""
+        """What travels to it for its part of a model."""
         ...
 
-    def row_cost(self, share: float) -> float:
-        """M of the dropout row that it takes with this share of a processor; 1 without dropout."""
+    def take(self, size: Size, training: int) -> None:
+        """Training number `training` is about to begin, of this part of the model."""
         ...
 
-    def start(self, base: Tensor, exchanged: Tensor | None, training: int) -> None:
-        """Begin training number `training` from a whole global model, which nobody changes.
+    def costs(self, epoch: int, share: float, count: int) -> list[float]:
+        """M of an epoch's `count` mini-batches, with this share of a processor; 1 is all."""
+        ...
+
+    def start(self, base: Tensor, exchanged: Tensor | None) -> None:
+        """Begin it from a whole global model, which nobody changes.
 
         `exchanged` is the vector that travelled with it, of a rule that exchanges one.
         """
@@ -53,6 +59,10 @@ class Learner(Protocol):
 
     def note(self, epoch: int, share: float) -> None:
         """Local epoch number `epoch` was trained with this share of a processor."""
+        ...
+
+    def fisher(self) -> float:
+        """The largest score of the epoch noted last. Raises NotFinite where training diverged."""
         ...
 
     def merge(self, fresh: Tensor, beta: float) -> MergeReport:
@@ -90,6 +100,10 @@ class Workshop(Protocol):
 
     def num_examples_of(self, plan: DevicePlan) -> int:
         """How many examples a device holds, without making a learner for it."""
+        ...
+
+    def lines(self, plan: DevicePlan) -> tuple[CostLine, ...]:
+        """Seconds of a step of its class's typical device, at each width of interest."""
         ...
 
     def learner(self, plan: DevicePlan) -> Learner:

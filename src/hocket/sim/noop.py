@@ -8,8 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hocket.core.capability import CostLine
 from hocket.core.manifest import Manifest
 from hocket.core.participant_header import Trained
+from hocket.core.sizing.size import Size
 from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.learn.codecs import Raw
 from hocket.learn.codecs.payload import encode_payload
@@ -47,15 +49,26 @@ class NoopWorkshop:
         """See Learner."""
         return self._num_examples
 
-    def row_cost(self, share: float) -> float:  # noqa: ARG002 -- nothing is dropped
-        """See Learner."""
-        return 1.0
+    def lines(self, plan: DevicePlan) -> tuple[CostLine, ...]:
+        """See Workshop."""
+        return plan.costs
 
-    def start(self, base: Tensor, exchanged: Tensor | None, training: int) -> None:
+    def take(self, size: Size, training: int) -> None:
+        """See Learner."""
+
+    def costs(self, epoch: int, share: float, count: int) -> list[float]:  # noqa: ARG002 -- all alike
+        """See Learner."""
+        return [1.0] * count
+
+    def start(self, base: Tensor, exchanged: Tensor | None) -> None:
         """See Learner."""
 
     def note(self, epoch: int, share: float) -> None:
         """See Learner."""
+
+    def fisher(self) -> float:
+        """See Learner."""
+        return 0.0
 
     def merge(self, fresh: Tensor, beta: float) -> MergeReport:  # noqa: ARG002 -- nothing changes
         """See Learner."""

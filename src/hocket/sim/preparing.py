@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hocket.core.sizing.size import part_of
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.data import Examples
 from hocket.sim.fleet import Roster, read_roster
@@ -52,8 +53,7 @@ def prepare(
     module = task.build_model()
     blueprint = Blueprint.of(module, setup.terms)
     for device_class in fleet.all_classes:
-        blueprint.check_width(device_class.keep)
-        blueprint.plan(device_class.keep)
+        blueprint.plan(part_of(device_class.keep))
     read = read_examples(scenario) if pool is None else pool
     shards = read_shards(
         task,
@@ -65,9 +65,12 @@ def prepare(
     some = shards.of(0)
     task.check_fit(module, some)
     for device_class in fleet.all_classes:
-        blueprint.table(device_class.keep, some.input_shape)
+        blueprint.table(part_of(device_class.keep), some.input_shape)
     judged = read_held_out(task, data_seed=scenario.data_seed) if held_out is None else held_out
-    examine = setup.load_examine(judged, there)
+    training = None
+    if setup.statistics:
+        training = read.take(task.choose_for_statistics(len(read), scenario.data_seed))
+    examine = setup.load_examine(judged, there, training=training)
     module.to(there)  # last: on the CPU it was tried how its examples had best lie
     return Prepared(scenario, setup, roster, blueprint, shards.to(there), examine)
 

@@ -13,6 +13,7 @@ from hocket.core import events as ev
 from hocket.core.coordinator import Coordinator
 from hocket.core.device import Caller
 from hocket.core.payload import Payload, PayloadHeader
+from hocket.core.sizing.size import WHOLE, Size
 from hocket.core.strategy import Global
 from hocket.core.update import Outcome, Update, UpdateHeader
 from hocket.errors import HocketError, UnknownDevice
@@ -77,11 +78,11 @@ class SimServer:
         self._watch_deadline()
         return effects
 
-    def take_base(self, caller: Caller) -> Base:
-        """The newest model, which the caller trains from. Raises UnknownDevice."""
+    def take_base(self, caller: Caller, size: Size = WHOLE) -> Base:
+        """The newest model, which the caller trains this part of. Raises UnknownDevice."""
         newest = self.core.newest
         exchanged = self.core.exchanged(newest.version) if self.terms.exchanges else None
-        self.take(ev.BaseTaken(caller, newest.version))
+        self.take(ev.BaseTaken(caller, newest.version, size.spec, size.why))
         return Base(newest, exchanged)
 
     def offer(self, header: UpdateHeader, payload: PayloadHeader) -> Outcome | None:

@@ -235,6 +235,4 @@ class Simulation:
 
 def participant_rules(terms: TaskTerms) -> ParticipantRules:
     """What a device of this task goes by."""
-    return ParticipantRules(
-        terms.training.local_epochs, terms.refresh, terms.staleness_limit, terms.seed
-    )
+    return ParticipantRules.of(terms)

@@ -12,17 +12,21 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import Tensor
 
+from hocket.core.capability import CostLine
 from hocket.core.participant_header import Trained
+from hocket.core.sizing.size import WHOLE, Size
 from hocket.core.submodel import SubmodelSpec
 from hocket.errors import NotFinite
-from hocket.learn.blueprint import Blueprint, spec_of
+from hocket.learn.blueprint import Blueprint
 from hocket.learn.codecs.feedback import ErrorFeedback
 from hocket.learn.data import Examples
 from hocket.learn.local_learner import EpochResult, LocalLearner
 from hocket.learn.local_memory import LocalMemory
+from hocket.learn.submodels.mini_batch import AllOfIt, BatchParts
 from hocket.learn.training import MergeReport
 from hocket.sim.batching import FEWEST, MOST, Batched, Job, Mode
 from hocket.sim.fleet import DevicePlan
+from hocket.sim.fleet.presets import WIDTHS
 from hocket.sim.learner import Parcel
 from hocket.sim.shards import Shards
 
@@ -46,6 +50,7 @@ class TorchWorkshop:
     ) -> None:
         self.blueprint = blueprint
         self.busy_s = 0.0
+        self._lines: dict[tuple[CostLine, ...], tuple[CostLine, ...]] = {}
         self._shards = shards
         self._stopwatch = stopwatch
         self._batched = Batched(blueprint, batched)
@@ -58,6 +63,13 @@ class TorchWorkshop:
     def examples(self, plan: DevicePlan) -> Examples:
         """What a device learns from. Raises DataError."""
         return self._shards.of(plan.shard)
+
+    def lines(self, plan: DevicePlan) -> tuple[CostLine, ...]:
+        """See Workshop. A class of which one width is known takes at others what their work is."""
+        if plan.costs not in self._lines:
+            shape = self.examples(plan).input_shape
+            self._lines[plan.costs] = _by_width(self.blueprint, plan.costs, shape)
+        return self._lines[plan.costs]
 
     def learner(self, plan: DevicePlan) -> LateLearner:
         """See Workshop. Raises ModelError or InvalidRequest as `LocalLearner`."""
@@ -98,6 +110,21 @@ class TorchWorkshop:
             self.busy_s += self._stopwatch() - began_s
 
 
+def _by_width(
+    blueprint: Blueprint, costs: tuple[CostLine, ...], input_shape: tuple[int, ...]
+) -> tuple[CostLine, ...]:
+    if len(costs) > 1:
+        return costs
+    (known,) = costs
+    shares = {keep: blueprint.share(keep, input_shape) for keep in (known.keep, *WIDTHS)}
+    narrower = [
+        CostLine(keep, known.fixed_s * part, known.per_example_s * part)
+        for keep in WIDTHS
+        if keep < known.keep and (part := shares[keep] / shares[known.keep]) < 1.0
+    ]
+    return (known, *narrower)
+
+
 class _Granted:
     """The effort of a simulation: what work costs was charged before, and takes no time here."""
 
@@ -125,7 +152,7 @@ class LateLearner:
     """One device's learning (a Learner). Between trainings only what it must remember is kept."""
 
     def __init__(self, workshop: TorchWorkshop, plan: DevicePlan) -> None:
-        self.spec: SubmodelSpec = spec_of(plan.device_class.keep)
+        self.size = WHOLE
         self.examples = workshop.examples(plan)
         self._workshop = workshop
         self._plan = plan
@@ -135,6 +162,7 @@ class LateLearner:
         self._base: Tensor | None = None
         self._exchanged: Tensor | None = None
         self._training = 0
+        self._parts: BatchParts = AllOfIt()
         self._noted: list[tuple[int, float]] = []
         self._learner: LocalLearner | None = None  # of the training in flight, once it was needed
         self._steps = 0
@@ -147,23 +175,33 @@ class LateLearner:
         return len(self.examples)
 
     @property
+    def spec(self) -> SubmodelSpec:
+        """See Learner."""
+        return self.size.spec
+
+    @property
     def down_bytes(self) -> int:
         """See Learner."""
-        blueprint, keep = self._workshop.blueprint, self._plan.device_class.keep
-        if keep >= 1.0:
+        blueprint = self._workshop.blueprint
+        if self.spec.is_full:
             return blueprint.terms.down_bytes
-        return blueprint.plan(keep).sliced_manifest.dense_bytes
+        return blueprint.plan(self.spec).sliced_manifest.dense_bytes
 
-    def row_cost(self, share: float) -> float:
+    def take(self, size: Size, training: int) -> None:
+        """See Learner. Raises ModelError for less than all of a model that cannot be sliced."""
+        self._workshop.forget(self)
+        self.size, self._training = size, training
+        blueprint, shape = self._workshop.blueprint, self.examples.input_shape
+        self._parts = blueprint.parts(size, shape, self._plan.device_id, training)
+
+    def costs(self, epoch: int, share: float, count: int) -> list[float]:
         """See Learner."""
-        keep = self._plan.device_class.keep
-        table = self._workshop.blueprint.table(keep, self.examples.input_shape)
-        return 1.0 if table is None else table.choose(share).cost
+        return [self._parts.part(share, epoch, number).cost for number in range(count)]
 
-    def start(self, base: Tensor, exchanged: Tensor | None, training: int) -> None:
+    def start(self, base: Tensor, exchanged: Tensor | None) -> None:
         """See Learner."""
         self._workshop.forget(self)
-        self._base, self._exchanged, self._training = base, exchanged, training
+        self._base, self._exchanged = base, exchanged
         self._noted.clear()
         self._learner = self._last = self._diverged = None
         self._steps = 0
@@ -175,6 +213,12 @@ class LateLearner:
         self._noted.append((epoch, share))
         self._workshop.wait(self)
 
+    def fisher(self) -> float:
+        """See Learner. It is needed now, so the epoch is trained now."""
+        with self._workshop.timed(), self._ending_if_diverged():
+            self._caught_up()
+        return 0.0 if self._last is None else self._last.fisher
+
     def merge(self, fresh: Tensor, beta: float) -> MergeReport:
         """See Learner."""
         with self._workshop.timed(), self._ending_if_diverged():
@@ -183,11 +227,12 @@ class LateLearner:
     def finish(self) -> Parcel:
         """See Learner."""
         with self._workshop.timed(), self._ending_if_diverged():
-            payload = self._caught_up().encode()
+            learner = self._caught_up()
+            payload, classes = learner.encode(), learner.classes
         last = self._last
         if last is None:
             raise RuntimeError("asked for an update though no epoch was trained")
-        trained = Trained(self.num_examples, self._steps, last.mean_loss, last.loss_rms)
+        trained = Trained(self.num_examples, self._steps, last.mean_loss, last.loss_rms, classes)
         self._end()
         return Parcel(trained, payload)
 
@@ -268,15 +313,14 @@ class LateLearner:
             self._workshop.blueprint,
             self.examples,
             self._effort,
-            keep=self._plan.device_class.keep,
             name=self._plan.device_id,
             feedback=self._feedback,
             memory=self._memory,
         )
         self._feedback, self._memory = learner.feedback, learner.memory
-        learner.start_from(self._part(self._base), self._training, self._exchanged)
+        learner.start_from(self._part(self._base), self._training, self._exchanged, self.size)
         self._learner = learner
         return learner
 
     def _part(self, model: Tensor) -> Tensor:
-        return self._workshop.blueprint.plan(self._plan.device_class.keep).extract(model)
+        return self._workshop.blueprint.plan(self.spec).extract(model)

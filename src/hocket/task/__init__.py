@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from hocket.task.reading import default_task, load_task
-from hocket.task.rules import DropoutRules, EvaluationRules, Limits, ModelRef, RefreshSettings
+from hocket.task.rules import EvaluationRules, Limits, ModelRef, RefreshSettings
 from hocket.task.task import Origin, Task
 
 __all__ = [
-    "DropoutRules",
     "EvaluationRules",
     "Limits",
     "ModelRef",

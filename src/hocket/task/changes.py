@@ -24,17 +24,30 @@ def changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
 
     A table whose kind decides which other keys it has ([strategy], [data], [pace], ...) begins
     anew when that kind becomes another, and has the default kind where the file has no such table.
-    Kinds are set before all other keys.
+    Kinds are set before all other keys; such a table may be written, or set, as its kind alone.
+    A key that is set to None is taken out, so that its default counts.
     Raises TaskError for a key within something that is no table.
     """
-    after = dict(document)
-    for key in sorted(changes, key=lambda key: not key.endswith(KIND)):
+    after = spelled_out(document)
+    wanted = _by_kinds(changes)
+    for key in sorted(wanted, key=lambda key: not key.endswith(KIND)):
         table, name = _table_of(after, key)
-        value = changes[key]
+        value = wanted[key]
         if _begins_a_table(key) and table.get(name) != value:
             table.clear()
-        table[name] = value
+        if value is None:
+            table.pop(name, None)
+        else:
+            table[name] = value
     return after
+
+
+def spelled_out(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with `strategy = "fedavg"`, say, as the table that it stands for."""
+    return {
+        key: {"kind": value} if isinstance(value, str) and key in _chosen_by_kind() else value
+        for key, value in document.items()
+    }
 
 
 def layered(*layers: Changes) -> dict[str, Any]:
@@ -44,13 +57,21 @@ def layered(*layers: Changes) -> dict[str, Any]:
     earlier layers set of that table, unless they had set the same kind.
     """
     sum_of_all: dict[str, Any] = {}
-    for layer in layers:
+    for layer in map(_by_kinds, layers):
         for key in filter(_begins_a_table, layer):
             if sum_of_all.get(key) != layer[key]:
                 within = key.removesuffix(KIND) + "."
                 sum_of_all = {k: v for k, v in sum_of_all.items() if not k.startswith(within)}
         sum_of_all |= layer
     return sum_of_all
+
+
+def _by_kinds(changes: Changes) -> dict[str, Any]:
+    """With each table that is set to its kind alone set by its kind."""
+    return {
+        key + KIND if isinstance(value, str) and key in _chosen_by_kind() else key: value
+        for key, value in changes.items()
+    }
 
 
 def _begins_a_table(key: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hocket.core.ranges import at_least_one, not_negative, positive, share
+from hocket.core.ranges import at_least_one, not_negative, positive
 from hocket.core.refresh import RefreshRules
 from hocket.errors import TaskError
 
@@ -38,41 +38,20 @@ class RefreshSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class DropoutRules:
-    """What a device may drop from a mini-batch: the rows it chooses from by what it can afford.
-
-    A rate is the share of channels dropped in every layer, a vector has one share per layer.
-    """
-
-    enabled: bool = True
-    rates: tuple[float | tuple[float, ...], ...] = (0.0, 0.25, 0.5, 0.75)
-
-    def __post_init__(self) -> None:
-        if self.enabled and not self.rates:
-            raise TaskError("dropout.rates is empty; name a rate, or set dropout.enabled = false")
-        if any(rate == () for rate in self.rates):
-            raise TaskError("dropout.rates holds an empty vector; give one share per layer")
-        for row in self.rows:
-            for rate in row:
-                share("dropout", "rates", rate)
-
-    @property
-    def rows(self) -> tuple[tuple[float, ...], ...]:
-        """Dropped shares, one value (for every layer) or one per layer; empty if not enabled."""
-        if not self.enabled:
-            return ()
-        return tuple(rate if isinstance(rate, tuple) else (rate,) for rate in self.rates)
-
-
-@dataclass(frozen=True, slots=True)
 class EvaluationRules:
     """How often and on how much held-out data the aggregator judges its versions."""
 
     every_versions: int = 1
     limit: int | None = None  # examples, chosen at random once; None: all
+    statistics_examples: int = 1000  # of the training data, for batch norm with static norm
 
     def __post_init__(self) -> None:
         at_least_one("evaluation", "every_versions", self.every_versions)
+        if self.statistics_examples < 2:
+            raise TaskError(
+                f"evaluation.statistics_examples is {self.statistics_examples}; fewer than 2 have "
+                "no statistics. Correct the task file."
+            )
         if self.limit is not None:
             at_least_one("evaluation", "limit", self.limit)
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ from hocket.core.manifest import Manifest
 from hocket.core.payload import CHUNK_BYTES
 from hocket.core.records import Evaluation
 from hocket.core.scheduling import Work
+from hocket.core.sizing import Distreal, Full, terms_of
 from hocket.core.strategy import Exchanging, Memory, Strategy, WithLocal
 from hocket.core.terms import EncodingTerms, LocalTerms, TaskTerms, TrainingTerms
 from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy
-from hocket.errors import ModelError
+from hocket.errors import ModelError, TaskError
 from hocket.learn import slot_policy
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.codecs import AnyCodec, TopK, codec_for
@@ -27,11 +29,14 @@ from hocket.learn.codecs.packing import packed_bytes_limit
 from hocket.learn.data import Examples
 from hocket.learn.flat import flatten, manifest_of
 from hocket.learn.layout import laid_out, layout_for
+from hocket.learn.norms import statistics_of, with_statistics
 from hocket.learn.strategies import rule_of
 from hocket.learn.submodels.graph import channel_graph
+from hocket.learn.submodels.head import Head
 from hocket.learn.submodels.layout import ChannelGraph, undroppable
 from hocket.learn.submodels.sliceable import Sliceable
 from hocket.learn.training import evaluate
+from hocket.task.dropout_table import read_dropout_table
 from hocket.task.task import Task
 
 CPU = torch.device("cpu")
@@ -50,6 +55,8 @@ class Setup:
     rules: CoordinatorRules
     graph: ChannelGraph
     first: Tensor  # the model's first values, float32 of shape (manifest.size,)
+    head: Head | None = None  # where the loss is masked: whose rows are moved by whom
+    statistics: frozenset[str] = frozenset()  # tensors of batch norm that nobody moves: static norm
 
     @property
     def strategy(self) -> Strategy[Tensor, Any]:
@@ -58,7 +65,12 @@ class Setup:
 
     def sliceable(self) -> Sliceable:
         """The model as it travels."""
-        return Sliceable.of(self.graph, exchanges=self.terms.exchanges)
+        return Sliceable.of(
+            self.graph,
+            exchanges=self.terms.exchanges,
+            head=self.head,
+            fixed=self.statistics,
+        )
 
     def slots(self) -> SlotPolicy:
         """Who suggests when to pull afresh: a new policy, or the task's fixed slot."""
@@ -69,10 +81,18 @@ class Setup:
             return FixedSlot(refresh.fixed_slot)
         return LearnedSlots(self.task.seed, self.terms.training.local_epochs)
 
-    def load_examine(self, examples: Examples | None = None, device: torch.device = CPU) -> Examine:
+    def load_examine(
+        self,
+        examples: Examples | None = None,
+        device: torch.device = CPU,
+        *,
+        training: Examples | None = None,
+    ) -> Examine:
         """How to judge models on these examples; the task's held-out ones are read if left out.
 
-        The passes run on `device`; the models that are judged may be anywhere.
+        The passes run on `device`; the models that are judged may be anywhere. With static norm
+        each is judged with statistics of `training`, and is left without; the task's training
+        examples are read if these are left out.
 
         Raises DataError, or ModelError if they do not fit.
         """
@@ -81,14 +101,18 @@ class Setup:
         self.task.check_fit(module, read)
         held_out = laid_out(read, layout_for(module, read.input_shape)).to(device)
         module.to(device)
+        manifest, collected_from = self.terms.manifest, None
+        if self.statistics:
+            some = self.task.statistics_examples() if training is None else training
+            self.task.check_fit(module, some)
+            collected_from = laid_out(some, layout_for(module, some.input_shape)).to(device)
 
         def examine(model: Tensor) -> Evaluation:
+            judged = model
+            if collected_from is not None:
+                judged = with_statistics(module, model, collected_from.inputs, manifest)
             loss, accuracy = evaluate(
-                module,
-                model,
-                held_out.inputs,
-                held_out.labels,
-                manifest=self.terms.manifest,
+                module, judged, held_out.inputs, held_out.labels, manifest=manifest
             )
             return Evaluation(loss if isfinite(loss) else WORST_LOSS, accuracy)
 
@@ -126,9 +150,11 @@ def set_up(task: Task) -> Setup:
     try:
         graph = channel_graph(module)
     except ModelError:
+        if not isinstance(task.submodel, Full | Distreal):
+            raise
         graph = undroppable(manifest)  # trains at full width only
     terms = _terms(task, graph)
-    Blueprint.of(module, terms)  # what no device could train is not begun
+    blueprint = Blueprint.of(module, terms)  # what no device could train is not begun
     rules = CoordinatorRules(
         pace=task.pace,
         selection=task.selection,
@@ -144,7 +170,9 @@ def set_up(task: Task) -> Setup:
         evaluate_every=task.evaluation.every_versions,
         seed=task.seed,
     )
-    return Setup(task, terms, rules, graph, flatten(module))
+    static = task.training.norm == "static"
+    statistics = statistics_of(module, manifest) if static else frozenset[str]()
+    return Setup(task, terms, rules, graph, flatten(module), blueprint.head, statistics)
 
 
 def typical_bytes(codec: AnyCodec, manifest: Manifest) -> int:
@@ -160,6 +188,12 @@ def _terms(task: Task, graph: ChannelGraph) -> TaskTerms:
     rule = rule_of(local)
     whole_only = rule is not None and rule.whole_only
     exchanges = isinstance(task.strategy, Exchanging)
+    if (whole_only or exchanges) and not isinstance(task.submodel, Full | Distreal):
+        raise TaskError(
+            f"submodel.kind is {task.submodel.kind!r}, but strategy.kind is "
+            f"{task.strategy.kind!r}, whose devices work on whole models: take submodel = 'full', "
+            "or another strategy"
+        )
     sent = manifest.doubled if exchanges else manifest
     longest = max(
         sum(codec_for(known).encoded_bytes_limit(t.size) for t in sent.tensors)
@@ -176,6 +210,8 @@ def _terms(task: Task, graph: ChannelGraph) -> TaskTerms:
             weight_decay=training.weight_decay,
             gradient_clip_norm=training.gradient_clip_norm or 0.0,
             rescale=training.rescale,
+            static_norm=training.norm == "static",
+            masked_loss=training.masked_loss,
             local=local,
         ),
         encoding=EncodingTerms(
@@ -185,10 +221,24 @@ def _terms(task: Task, graph: ChannelGraph) -> TaskTerms:
             task.error_feedback and not exchanges,
         ),
         refresh=task.refresh_terms,
-        dropout_rows=task.dropout.rows if graph.groups and not whole_only else (),
+        dropout_rows=() if whole_only else _dropout_rows(task, graph),
         seed=task.seed,
         max_update_bytes=packed_bytes_limit(longest),
         chunk_bytes=CHUNK_BYTES,
         staleness_limit=task.limits.staleness,
         exchanges=exchanges,
+        sizing=terms_of(task.submodel),
     )
+
+
+def _dropout_rows(task: Task, graph: ChannelGraph) -> tuple[tuple[float, ...], ...]:
+    """What devices choose from before each mini-batch. Raises TaskError for an unfit table."""
+    rule = task.submodel
+    if not isinstance(rule, Distreal) or not graph.groups:
+        return ()
+    if rule.table is None:
+        return rule.rows
+    path, file = Path(rule.table), task.origin.path
+    table = read_dropout_table(path if file is None else file.parent / path)
+    table.check(graph.manifest, [group.name for group in graph.groups])
+    return table.rows

@@ -28,6 +28,7 @@ def check_update(
             f"refresh.version is {refresh.version}, older than base_version "
             f"{header.base_version}; only a fresher model can be merged"
         )
+    model.check_labels(header)
     check_header(payload, model.update_manifest(model.plan(header.spec)))
     if payload.wire_bytes > terms.max_update_bytes:
         raise PayloadTooLarge(

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
 from hocket.core.chance import stream_seed
 from hocket.core.scheduling import AnyPace, AnySelection, Periodic, Rounds, Uniform
+from hocket.core.sizing import AnySizing, Distreal
 from hocket.core.stop import Stop
 from hocket.core.strategy import Closing, Exchanging, Waiting
 from hocket.core.terms import RefreshTerms
@@ -20,9 +21,9 @@ from hocket.learn.codecs import AnyCodec, Raw
 from hocket.learn.data import AnyPartition, AnySource, Dirichlet, Examples, Lookup, load
 from hocket.learn.data.source import sample
 from hocket.learn.reference import build_model, check_fit
-from hocket.learn.strategies import AnyStrategy, FedASMU, FedNova
+from hocket.learn.strategies import AnyStrategy, AsoFed, Ca2fl, Fadas, FedASMU, FedNova
 from hocket.learn.training import TrainingRules
-from hocket.task.rules import DropoutRules, EvaluationRules, Limits, ModelRef, RefreshSettings
+from hocket.task.rules import EvaluationRules, Limits, ModelRef, RefreshSettings
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 BY_KIND = Field(discriminator="kind")
@@ -57,7 +58,7 @@ class Task:
     pace: Annotated[AnyPace, BY_KIND] = field(default_factory=Periodic)
     selection: Annotated[AnySelection, BY_KIND] = field(default_factory=Uniform)
     refresh: RefreshSettings = field(default_factory=RefreshSettings)
-    dropout: DropoutRules = field(default_factory=DropoutRules)
+    submodel: Annotated[AnySizing, BY_KIND] = field(default_factory=Distreal)
     evaluation: EvaluationRules = field(default_factory=EvaluationRules)
     stop: Stop = field(default_factory=Stop)
     limits: Limits = field(default_factory=Limits)
@@ -76,6 +77,7 @@ class Task:
 
         self._check_round()
         self._check_exchange()
+        self._check_masked_loss()
         self._check_work()
 
     def _check_round(self) -> None:
@@ -121,6 +123,17 @@ class Task:
                 "codec.kind = 'raw'"
             )
 
+    def _check_masked_loss(self) -> None:
+        """A masked loss makes each update one of a part: of the rows of its device's classes."""
+        whole_only = isinstance(self.strategy, Exchanging | Ca2fl | Fadas | AsoFed)
+        if self.training.masked_loss != "off" and whole_only:
+            raise TaskError(
+                f"training.masked_loss is {self.training.masked_loss!r}, with which a device "
+                "trains the output rows of its own classes only, but strategy.kind is "
+                f"{self.strategy.kind!r}, which takes whole models; set training.masked_loss to "
+                "'off', or take another strategy"
+            )
+
     def _check_work(self) -> None:
         """The work of steps must be known where a rule divides by it."""
         rule, momentum = self.strategy, self.training.momentum
@@ -153,6 +166,20 @@ class Task:
             lookup=self.origin.lookup,
             choose=lambda labels: sample(len(labels), limit, self.seed, "evaluation"),
         )
+
+    def statistics_examples(self) -> Examples:
+        """Training examples, at most `evaluation.statistics_examples`. Raises DataError."""
+        return load(
+            self.data,
+            "train",
+            seed=self.seed,
+            lookup=self.origin.lookup,
+            choose=lambda labels: self.choose_for_statistics(len(labels), self.seed),
+        )
+
+    def choose_for_statistics(self, count: int, seed: int) -> Tensor:
+        """Which of so many training examples give batch norm's statistics: ascending, int64."""
+        return sample(count, self.evaluation.statistics_examples, seed, "statistics")
 
     def train_examples(self, shard: int, shards: int) -> Examples:
         """What device number `shard` of `shards` (from 0) holds. Raises DataError."""

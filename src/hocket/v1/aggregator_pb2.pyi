@@ -20,6 +20,27 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _LossMask:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _LossMaskEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LossMask.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    LOSS_MASK_UNSPECIFIED: _LossMask.ValueType  # 0
+    """the scores themselves: every class counts"""
+    LOSS_MASK_ZERO: _LossMask.ValueType  # 1
+    LOSS_MASK_MINUS_INFINITY: _LossMask.ValueType  # 2
+    """the class has no part in the loss"""
+
+class LossMask(_LossMask, metaclass=_LossMaskEnumTypeWrapper): ...
+
+LOSS_MASK_UNSPECIFIED: LossMask.ValueType  # 0
+"""the scores themselves: every class counts"""
+LOSS_MASK_ZERO: LossMask.ValueType  # 1
+LOSS_MASK_MINUS_INFINITY: LossMask.ValueType  # 2
+"""the class has no part in the loss"""
+Global___LossMask: typing_extensions.TypeAlias = LossMask
+
 class _DropReason:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -132,6 +153,8 @@ class Training(google.protobuf.message.Message):
     GRADIENT_CLIP_NORM_FIELD_NUMBER: builtins.int
     RESCALE_FIELD_NUMBER: builtins.int
     LOCAL_FIELD_NUMBER: builtins.int
+    STATIC_NORM_FIELD_NUMBER: builtins.int
+    LOSS_MASK_FIELD_NUMBER: builtins.int
     local_epochs: builtins.int
     batch_size: builtins.int
     learning_rate: builtins.float
@@ -142,6 +165,12 @@ class Training(google.protobuf.message.Message):
     rescale: builtins.bool
     """Multiply the outputs of a layer of which k of K channels are trained by K / k while training
     (inverted dropout; HeteroFL's scaler), so that parts and the whole agree.
+    """
+    static_norm: builtins.bool
+    """batch norm takes each batch's statistics; running ones are never learned"""
+    loss_mask: Global___LossMask.ValueType
+    """What stands for the scores of classes that a device has no example of, in its loss. Where the
+    loss is masked, PushHeader.labels tells the others.
     """
     @property
     def local(self) -> Global___LocalRule:
@@ -158,9 +187,11 @@ class Training(google.protobuf.message.Message):
         gradient_clip_norm: builtins.float = ...,
         rescale: builtins.bool = ...,
         local: Global___LocalRule | None = ...,
+        static_norm: builtins.bool = ...,
+        loss_mask: Global___LossMask.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["local", b"local"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "gradient_clip_norm", b"gradient_clip_norm", "learning_rate", b"learning_rate", "local", b"local", "local_epochs", b"local_epochs", "momentum", b"momentum", "rescale", b"rescale", "weight_decay", b"weight_decay"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "gradient_clip_norm", b"gradient_clip_norm", "learning_rate", b"learning_rate", "local", b"local", "local_epochs", b"local_epochs", "loss_mask", b"loss_mask", "momentum", b"momentum", "rescale", b"rescale", "static_norm", b"static_norm", "weight_decay", b"weight_decay"]) -> None: ...
 
 Global___Training: typing_extensions.TypeAlias = Training
 
@@ -273,6 +304,62 @@ class GetTaskRequest(google.protobuf.message.Message):
 Global___GetTaskRequest: typing_extensions.TypeAlias = GetTaskRequest
 
 @typing.final
+class Sizing(google.protobuf.message.Message):
+    """By which rule a device chooses the part of the model that it trains. See docs/tasks.md."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Setting(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        VALUES_FIELD_NUMBER: builtins.int
+        @property
+        def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
+        def __init__(
+            self,
+            *,
+            values: collections.abc.Iterable[builtins.float] | None = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["values", b"values"]) -> None: ...
+
+    @typing.final
+    class SettingsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> Global___Sizing.Setting: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: Global___Sizing.Setting | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    KIND_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """empty or "full": the whole model"""
+    @property
+    def settings(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___Sizing.Setting]:
+        """by name"""
+
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        settings: collections.abc.Mapping[builtins.str, Global___Sizing.Setting] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["kind", b"kind", "settings", b"settings"]) -> None: ...
+
+Global___Sizing: typing_extensions.TypeAlias = Sizing
+
+@typing.final
 class GetTaskResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -288,6 +375,7 @@ class GetTaskResponse(google.protobuf.message.Message):
     CHUNK_BYTES_FIELD_NUMBER: builtins.int
     STALENESS_LIMIT_FIELD_NUMBER: builtins.int
     EXCHANGES_FIELD_NUMBER: builtins.int
+    SIZING_FIELD_NUMBER: builtins.int
     name: builtins.str
     seed: builtins.int
     max_update_bytes: builtins.int
@@ -312,6 +400,8 @@ class GetTaskResponse(google.protobuf.message.Message):
     def refresh(self) -> Global___Refresh: ...
     @property
     def dropout(self) -> Global___DropoutTable: ...
+    @property
+    def sizing(self) -> Global___Sizing: ...
     def __init__(
         self,
         *,
@@ -327,9 +417,10 @@ class GetTaskResponse(google.protobuf.message.Message):
         chunk_bytes: builtins.int = ...,
         staleness_limit: builtins.int = ...,
         exchanges: builtins.bool = ...,
+        sizing: Global___Sizing | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["dropout", b"dropout", "encoding", b"encoding", "manifest", b"manifest", "refresh", b"refresh", "training", b"training"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accepted_codecs", b"accepted_codecs", "chunk_bytes", b"chunk_bytes", "dropout", b"dropout", "encoding", b"encoding", "exchanges", b"exchanges", "manifest", b"manifest", "max_update_bytes", b"max_update_bytes", "name", b"name", "refresh", b"refresh", "seed", b"seed", "staleness_limit", b"staleness_limit", "training", b"training"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["dropout", b"dropout", "encoding", b"encoding", "manifest", b"manifest", "refresh", b"refresh", "sizing", b"sizing", "training", b"training"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accepted_codecs", b"accepted_codecs", "chunk_bytes", b"chunk_bytes", "dropout", b"dropout", "encoding", b"encoding", "exchanges", b"exchanges", "manifest", b"manifest", "max_update_bytes", b"max_update_bytes", "name", b"name", "refresh", b"refresh", "seed", b"seed", "sizing", b"sizing", "staleness_limit", b"staleness_limit", "training", b"training"]) -> None: ...
 
 Global___GetTaskResponse: typing_extensions.TypeAlias = GetTaskResponse
 
@@ -433,12 +524,15 @@ class PullModelRequest(google.protobuf.message.Message):
     ONLY_IF_NEWER_THAN_FIELD_NUMBER: builtins.int
     SPEC_FIELD_NUMBER: builtins.int
     FOR_TRAINING_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
     version: builtins.int
     """0: the newest"""
     only_if_newer_than: builtins.int
     """answer with `unchanged` if the newest is this one; 0: always send"""
     for_training: builtins.bool
     """keep this version as a base until the device pushes or is given up"""
+    why: builtins.str
+    """the device chose `spec`, for people; at most 200 characters"""
     @property
     def caller(self) -> hocket.v1.types_pb2.Caller:
         """needed with for_training"""
@@ -455,9 +549,10 @@ class PullModelRequest(google.protobuf.message.Message):
         only_if_newer_than: builtins.int = ...,
         spec: hocket.v1.types_pb2.SubmodelSpec | None = ...,
         for_training: builtins.bool = ...,
+        why: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["caller", b"caller", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["caller", b"caller", "for_training", b"for_training", "only_if_newer_than", b"only_if_newer_than", "spec", b"spec", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "for_training", b"for_training", "only_if_newer_than", b"only_if_newer_than", "spec", b"spec", "version", b"version", "why", b"why"]) -> None: ...
 
 Global___PullModelRequest: typing_extensions.TypeAlias = PullModelRequest
 
@@ -566,6 +661,7 @@ class PushHeader(google.protobuf.message.Message):
     REFRESH_FIELD_NUMBER: builtins.int
     PAYLOAD_FIELD_NUMBER: builtins.int
     TRAIN_LOSS_RMS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     update_id: builtins.str
     """1 to 64 printable characters, chosen by the device, never reused"""
     base_version: builtins.int
@@ -596,6 +692,10 @@ class PushHeader(google.protobuf.message.Message):
     def payload(self) -> hocket.v1.types_pb2.PayloadHeader:
         """trained model minus base"""
 
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """where the loss is masked: classes that counted, ascending"""
+
     def __init__(
         self,
         *,
@@ -611,9 +711,10 @@ class PushHeader(google.protobuf.message.Message):
         refresh: Global___RefreshReport | None = ...,
         payload: hocket.v1.types_pb2.PayloadHeader | None = ...,
         train_loss_rms: builtins.float = ...,
+        labels: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["caller", b"caller", "payload", b"payload", "refresh", b"refresh", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "caller", b"caller", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "payload", b"payload", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_loss_rms", b"train_loss_rms", "train_s", b"train_s", "update_id", b"update_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "caller", b"caller", "labels", b"labels", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "payload", b"payload", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_loss_rms", b"train_loss_rms", "train_s", b"train_s", "update_id", b"update_id"]) -> None: ...
 
 Global___PushHeader: typing_extensions.TypeAlias = PushHeader
 
@@ -902,6 +1003,7 @@ class UpdateInfo(google.protobuf.message.Message):
     LEARNING_RATE_FIELD_NUMBER: builtins.int
     SPEC_FIELD_NUMBER: builtins.int
     TRAIN_LOSS_RMS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     update_id: builtins.str
     device_id: builtins.str
     incarnation: builtins.int
@@ -926,6 +1028,10 @@ class UpdateInfo(google.protobuf.message.Message):
     def spec(self) -> hocket.v1.types_pb2.SubmodelSpec:
         """absent: the full model"""
 
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """classes whose output rows it trained; none: all"""
+
     def __init__(
         self,
         *,
@@ -946,9 +1052,10 @@ class UpdateInfo(google.protobuf.message.Message):
         learning_rate: builtins.float = ...,
         spec: hocket.v1.types_pb2.SubmodelSpec | None = ...,
         train_loss_rms: builtins.float = ...,
+        labels: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["outcome", b"outcome", "refresh", b"refresh", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "codec", b"codec", "dense_bytes", b"dense_bytes", "device_id", b"device_id", "incarnation", b"incarnation", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "outcome", b"outcome", "received_unix_s", b"received_unix_s", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_loss_rms", b"train_loss_rms", "train_s", b"train_s", "update_id", b"update_id", "wire_bytes", b"wire_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "codec", b"codec", "dense_bytes", b"dense_bytes", "device_id", b"device_id", "incarnation", b"incarnation", "labels", b"labels", "learning_rate", b"learning_rate", "num_examples", b"num_examples", "num_steps", b"num_steps", "outcome", b"outcome", "received_unix_s", b"received_unix_s", "refresh", b"refresh", "spec", b"spec", "train_loss", b"train_loss", "train_loss_rms", b"train_loss_rms", "train_s", b"train_s", "update_id", b"update_id", "wire_bytes", b"wire_bytes"]) -> None: ...
 
 Global___UpdateInfo: typing_extensions.TypeAlias = UpdateInfo
 
@@ -1024,6 +1131,8 @@ class DeviceStatus(google.protobuf.message.Message):
     LAST_WEIGHT_FIELD_NUMBER: builtins.int
     LAST_TAU_FIELD_NUMBER: builtins.int
     IN_PHASE_S_FIELD_NUMBER: builtins.int
+    SPEC_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
     device_id: builtins.str
     phase: Global___DevicePhase.ValueType
     base_version: builtins.int
@@ -1039,6 +1148,12 @@ class DeviceStatus(google.protobuf.message.Message):
     last_tau: builtins.int
     in_phase_s: builtins.float
     """seconds since the phase began"""
+    why: builtins.str
+    """it chose that part, in its own words"""
+    @property
+    def spec(self) -> hocket.v1.types_pb2.SubmodelSpec:
+        """the part that it took last, to train it; absent: the full model"""
+
     def __init__(
         self,
         *,
@@ -1053,8 +1168,11 @@ class DeviceStatus(google.protobuf.message.Message):
         last_weight: builtins.float = ...,
         last_tau: builtins.int = ...,
         in_phase_s: builtins.float = ...,
+        spec: hocket.v1.types_pb2.SubmodelSpec | None = ...,
+        why: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "dense_bytes", b"dense_bytes", "device_id", b"device_id", "in_phase_s", b"in_phase_s", "last_tau", b"last_tau", "last_train_loss", b"last_train_loss", "last_weight", b"last_weight", "phase", b"phase", "updates_accepted", b"updates_accepted", "updates_rejected", b"updates_rejected", "wire_bytes", b"wire_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["base_version", b"base_version", "dense_bytes", b"dense_bytes", "device_id", b"device_id", "in_phase_s", b"in_phase_s", "last_tau", b"last_tau", "last_train_loss", b"last_train_loss", "last_weight", b"last_weight", "phase", b"phase", "spec", b"spec", "updates_accepted", b"updates_accepted", "updates_rejected", b"updates_rejected", "why", b"why", "wire_bytes", b"wire_bytes"]) -> None: ...
 
 Global___DeviceStatus: typing_extensions.TypeAlias = DeviceStatus
 

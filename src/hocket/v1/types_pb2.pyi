@@ -81,6 +81,8 @@ class _ChannelRuleEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """the first ceil(keep * K) channels"""
     CHANNEL_RULE_RANDOM: _ChannelRule.ValueType  # 2
     """a subset of that size, drawn from `seed`"""
+    CHANNEL_RULE_ROLLING: _ChannelRule.ValueType  # 3
+    """that many neighbours from channel `seed` mod K on, round the end"""
 
 class ChannelRule(_ChannelRule, metaclass=_ChannelRuleEnumTypeWrapper):
     """How the kept channels of a layer follow from the ratio."""
@@ -91,6 +93,8 @@ CHANNEL_RULE_LEADING: ChannelRule.ValueType  # 1
 """the first ceil(keep * K) channels"""
 CHANNEL_RULE_RANDOM: ChannelRule.ValueType  # 2
 """a subset of that size, drawn from `seed`"""
+CHANNEL_RULE_ROLLING: ChannelRule.ValueType  # 3
+"""that many neighbours from channel `seed` mod K on, round the end"""
 Global___ChannelRule: typing_extensions.TypeAlias = ChannelRule
 
 @typing.final
@@ -155,7 +159,7 @@ class SubmodelSpec(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     rule: Global___ChannelRule.ValueType
     seed: builtins.int
-    """for CHANNEL_RULE_RANDOM; below 2^63"""
+    """for CHANNEL_RULE_RANDOM and CHANNEL_RULE_ROLLING; below 2^63"""
     @property
     def keep(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """share of channels kept, in (0, 1]; one value stands for every layer"""

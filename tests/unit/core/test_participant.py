@@ -50,7 +50,7 @@ def trigger(slot: int = 2, version: int = 1, trigger_id: str = "1-1") -> Trigger
     return Trigger(trigger_id, version, slot, 60.0)
 
 
-def device(refresh: RefreshTerms = REFRESH, epochs: int = 4, **rules: int) -> Participant:
+def device(refresh: RefreshTerms = REFRESH, epochs: int = 4, **rules: Any) -> Participant:
     return Participant(ParticipantRules(epochs, refresh, **rules), ME)
 
 

@@ -27,12 +27,11 @@ TERMS = TaskTerms(
 def test_a_header_says_who_trained_what_from_where() -> None:
     refresh, half = RefreshReport(2, Version(9), 0.25), SubmodelSpec((0.5,))
     header = header_of(
-        Push(Version(7), train_s=3.5, refresh=refresh),
+        Push(Version(7), 3.5, refresh, half),
         Caller(DeviceId("d1"), Incarnation(4)),
         UpdateId("u1"),
-        Trained(num_examples=40, num_steps=9, train_loss=0.75, train_loss_rms=1.25),
+        Trained(num_examples=40, num_steps=9, train_loss=0.75, train_loss_rms=1.25, labels=(2, 7)),
         TERMS,
-        half,
     )
     assert header == UpdateHeader(
         update_id=UpdateId("u1"),
@@ -47,4 +46,5 @@ def test_a_header_says_who_trained_what_from_where() -> None:
         train_s=3.5,
         spec=half,
         refresh=refresh,
+        labels=(2, 7),
     )

@@ -42,6 +42,17 @@ def test_a_header_of_an_older_hocket_says_nothing_of_squares() -> None:
         header_of(stored | {"train_loss_rms": "much"})
 
 
+def test_a_header_of_an_older_hocket_is_of_all_classes() -> None:
+    stored: dict[str, Any] = json.loads(compact_json(header_values(header("u"))))
+    assert stored["labels"] is None
+    assert header_of(stored | {"labels": [2, 7]}).labels == (2, 7)
+    del stored["labels"]
+    assert header_of(stored).labels == ()
+    for wrong in ("2", [2, -1], [2.5], {"2": 7}):
+        with pytest.raises(ValueError, match="labels"):
+            header_of(stored | {"labels": wrong})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

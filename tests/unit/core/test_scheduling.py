@@ -24,6 +24,7 @@ from hocket.core.scheduling import (
     Candidate,
     Concurrent,
     Estimates,
+    InTime,
     Oort,
     Periodic,
     Pool,
@@ -47,7 +48,7 @@ def choose(selection: AnySelection, pool: Pool, count: int, chance: Stream) -> l
 
 
 @pytest.mark.parametrize(
-    "selection", [Uniform(), ByCapability(), Oort(), Tifl()], ids=lambda s: s.kind
+    "selection", [Uniform(), ByCapability(), InTime(1e6), Oort(), Tifl()], ids=lambda s: s.kind
 )
 class TestEverySelection:
     def test_never_chooses_more_than_asked_or_one_twice(self, selection: AnySelection) -> None:
@@ -107,6 +108,20 @@ def test_by_capability_looks_at_no_more_than_it_considers() -> None:
     assert len(set(ByCapability(consider=1).choose(idle, 3, Stream(0), None))) == 3
     with pytest.raises(TaskError, match=r"selection\.consider"):
         ByCapability(consider=0)
+
+
+def test_who_would_be_late_is_never_asked_and_who_was_never_measured_is() -> None:
+    expected = (9.0, 10.0, 10.1, None, 60.0)
+    idle = Listed(Candidate(DeviceId(f"d{i}"), 5.0, s) for i, s in enumerate(expected))
+    chosen = Counter[DeviceId]()
+    for seed in range(300):
+        chosen.update(InTime(deadline_s=10.0).choose(idle, 1, Stream(seed), None))
+    assert set(chosen) == {"d0", "d1", "d3"}
+    assert min(chosen.values()) > 70  # 100 on the average
+    assert len(InTime(deadline_s=10.0).choose(idle, 5, Stream(0), None)) == 3
+    assert InTime(deadline_s=1.0).choose(candidates(1, 2, expected=2.0), 2, Stream(0), None) == []
+    with pytest.raises(TaskError, match=r"selection\.deadline_s"):
+        InTime(deadline_s=0.0)
 
 
 def test_by_capability_goes_through_all_of_no_more_than_it_considers() -> None:

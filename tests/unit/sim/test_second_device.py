@@ -50,7 +50,7 @@ SCENES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"stop": {"virtual_s": 1000.0, "versions": 6}, "class": [{**PHONE, "jitter": 0.5}]},
     ),
     "dropped filters of half a network": (
-        {**CNN, "dropout": {"enabled": True}, "training": {**TRAINING, "momentum": 0.9}},
+        {**CNN, "submodel": {"kind": "distreal"}, "training": {**TRAINING, "momentum": 0.9}},
         {"class": [dict(one, processor_share=0.5) for one in NARROW]},
     ),
     "a lossy codec that remembers": ({"codec": {"kind": "topk", "ratio": 0.1}}, {}),

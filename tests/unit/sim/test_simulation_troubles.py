@@ -26,6 +26,7 @@ from support.simulations import (
 
 from hocket.core import events as ev
 from hocket.core.payload import Payload
+from hocket.core.sizing.size import WHOLE
 from hocket.errors import NotFinite
 from hocket.learn.flat import flatten
 from hocket.sim.fleet import FleetFile
@@ -208,7 +209,8 @@ def test_a_training_that_diverged_leaves_no_model_behind() -> None:
     learner = workshop.learner(prepared.roster.plan(0))
     base = flatten(prepared.scenario.task.build_model())
     kept = weakref.ref(base)
-    learner.start(base, None, 1)
+    learner.take(WHOLE, 1)
+    learner.start(base, None)
     for epoch in (1, 2):
         learner.note(epoch, 1.0)
     with pytest.raises(NotFinite):
@@ -225,14 +227,16 @@ def test_an_update_that_was_used_is_not_kept_and_its_end_changes_nothing() -> No
         """References to the first update that went, and the next one."""
         workshop = TorchWorkshop(prepared.blueprint, prepared.shards, stopwatch, "off")
         learner = workshop.learner(prepared.roster.plan(0))
-        learner.start(base, None, 1)
+        learner.take(WHOLE, 1)
+        learner.start(base, None)
         learner.note(1, 1.0)
         parcel = learner.finish()
         before = sys.getrefcount(parcel.payload)
         if used:
             learner.used()
         gone = before - sys.getrefcount(parcel.payload)
-        learner.start(base, None, 2)
+        learner.take(WHOLE, 2)
+        learner.start(base, None)
         learner.note(1, 1.0)
         return gone, bytes(learner.finish().payload.body)
 

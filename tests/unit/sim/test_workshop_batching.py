@@ -52,11 +52,11 @@ def test_the_same_seed_gives_the_same_bits(together: list[int]) -> None:
 def test_what_drops_filters_is_trained_one_by_one(together: list[int]) -> None:
     """Whatever the fleet file says."""
     tables = {"model": {"function": "hocket.learn.models:digits_cnn"}}
-    half = {"enabled": True, "rates": [0.5]}
+    half = {"kind": "distreal", "rates": [0.5]}
     run(
         "on",
         **tables,
-        dropout=half,
+        submodel=half,
         training={"local_epochs": 1, "batch_size": 16, "learning_rate": 0.1},
     )
     assert together == []

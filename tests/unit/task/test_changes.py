@@ -51,6 +51,22 @@ def test_a_kind_that_chooses_no_other_keys_keeps_its_table() -> None:
     assert after["refresh"] == {"kind": "fixed", "slot": 1, "rules": {"mu_beta": 2.0}}
 
 
+def test_a_key_set_to_nothing_is_taken_out() -> None:
+    after = changed(DOCUMENT, {"strategy.mu_alpha": None, "seed": None, "name": None})
+    assert after["strategy"] == {"kind": "fedasmu"}
+    assert after.keys() == {"strategy", "refresh"}
+
+
+def test_a_table_that_its_kind_decides_may_be_its_kind_alone() -> None:
+    assert changed({"submodel": "whale"}, {})["submodel"] == {"kind": "whale"}
+    after = changed({"submodel": "whale"}, {"submodel.scale": 9.0})
+    assert after["submodel"] == {"kind": "whale", "scale": 9.0}
+    assert changed(DOCUMENT, {"submodel": "full"})["submodel"] == {"kind": "full"}
+    assert changed({"name": "whale"}, {})["name"] == "whale"
+    earlier = {"submodel": "whale", "submodel.scale": 9.0}
+    assert layered(earlier, {"submodel": "full"}) == {"submodel.kind": "full"}
+
+
 def test_a_missing_table_is_made() -> None:
     assert changed(DOCUMENT, {"limits.staleness": 4})["limits"] == {"staleness": 4}
 

@@ -24,6 +24,8 @@ from hocket.core.plain import (
     header_values,
     outcome_of,
     outcome_values,
+    spec_of,
+    values,
 )
 from hocket.core.records import (
     DevicePhase,
@@ -72,6 +74,7 @@ UPDATES = Table(
     Column("train_s", Float, nullable=False),
     Column("spec", JSON, nullable=False),
     Column("refresh", JSON),
+    Column("labels", JSON),  # null: all
     Column("outcome", JSON, nullable=False),
     Column("version", BigInteger, index=True),  # the one it is part of; null: dropped
     Column("wire_bytes", BigInteger, nullable=False),
@@ -146,7 +149,10 @@ class Encoded:
 def encode_status(status: Status) -> Encoded:
     """A status as JSON; works in any thread."""
     # By hand: asdict copies every value deeply, which for a thousand devices takes 20 ms.
-    devices = [{name: getattr(device, name) for name in _OF_DEVICE} for device in status.devices]
+    devices = [
+        {name: getattr(device, name) for name in _OF_DEVICE} | {"spec": asdict(device.spec)}
+        for device in status.devices
+    ]
     evaluation = None if status.evaluation is None else asdict(status.evaluation)
     whole = {name: getattr(status, name) for name in _OF_STATUS}
     return Encoded(to_json({**whole, "evaluation": evaluation, "devices": devices}))
@@ -155,10 +161,7 @@ def encode_status(status: Status) -> Encoded:
 def status_of(stored: dict[str, Any]) -> Status:
     """The status, every device away: what is stored was written by a process that has ended."""
     evaluation = stored["evaluation"]
-    devices = tuple(
-        DeviceStatus(**{**device, "phase": DevicePhase.AWAY, "base_version": Version(0)})
-        for device in stored["devices"]
-    )
+    devices = tuple(map(_away, stored["devices"]))
     return Status(
         **{
             **stored,
@@ -166,6 +169,13 @@ def status_of(stored: dict[str, Any]) -> Status:
             "devices": devices,
         }
     )
+
+
+def _away(stored: dict[str, Any]) -> DeviceStatus:
+    spec = stored.get("spec")  # an older status has none
+    away = {"phase": DevicePhase.AWAY, "base_version": Version(0)}
+    part = {} if spec is None else {"spec": spec_of(values(spec, "spec"))}
+    return DeviceStatus(**{**stored, **away, **part})
 
 
 def to_json(value: Any) -> str:

@@ -75,7 +75,7 @@ class TensorBlobs:
         return model
 
     async def put(self, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-        """Store these (float32 or float64); the blob of each, by name."""
+        """Store these (float32, float64 or int32); the blob of each, by name."""
         homes: dict[str, str] = {}
         small: dict[str, Tensor] = {}
         for name, tensor in tensors.items():

@@ -17,7 +17,7 @@ from typing_extensions import Buffer
 
 from hocket.errors import CorruptState
 
-_NAMES = {torch.float32: "F32", torch.float64: "F64"}
+_NAMES = {torch.float32: "F32", torch.float64: "F64", torch.int32: "I32"}
 _ALIGNED = 8  # bytes, as the format asks for
 
 
@@ -26,7 +26,7 @@ def encode(
 ) -> list[Buffer]:
     """The file's bytes, piece by piece: the header, and the tensors' own memory.
 
-    Tensors are float32 or float64, of any shape, maybe read-only.
+    Tensors are float32, float64 or int32, of any shape, maybe read-only.
     """
     ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hocket.core.scheduling.estimate import Estimates, Work, expected_s
+from hocket.core.scheduling.in_time import InTime
 from hocket.core.scheduling.oort import Oort
 from hocket.core.scheduling.pace import Concurrent, Pace, Periodic, Progress, Rounds
 from hocket.core.scheduling.selection import (
@@ -16,7 +17,7 @@ from hocket.core.scheduling.selection import (
 from hocket.core.scheduling.tifl import Tifl
 
 AnyPace = Periodic | Concurrent | Rounds
-AnySelection = Uniform | ByCapability | Oort | Tifl
+AnySelection = Uniform | ByCapability | InTime | Oort | Tifl
 
 __all__ = [
     "AnyPace",
@@ -25,6 +26,7 @@ __all__ = [
     "Candidate",
     "Concurrent",
     "Estimates",
+    "InTime",
     "Oort",
     "Pace",
     "Periodic",

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from hocket.core.capability import Capability
 from hocket.core.ids import DeviceId, Version
 from hocket.core.submodel import FULL, ChannelRule, SubmodelSpec
+
+FisherForm = Literal["proxy", "per_sample"]
+"""What of a mini-batch's gradient the Fisher score is taken from: learn.submodels.fisher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Ability:
     up_bytes_per_s: float = 0.0  # of its link to the aggregator; 0 if not measured yet
     down_bytes_per_s: float = 0.0
     keep: float = 1.0  # the largest share of channels that it is set to train, in (0, 1]
+
+
+UNMEASURED = Ability()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,9 @@ class Size:
     why: str = ""  # for people: names capability, link and phase where they decided
 
 
+WHOLE = Size()
+
+
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """What a training that has ended tells a rule."""
@@ -80,8 +89,8 @@ class Sizing(Protocol):
         ...
 
     @property
-    def watches_fisher(self) -> bool:
-        """Whether devices measure the Fisher score, which costs a pass over each gradient."""
+    def watches_fisher(self) -> FisherForm | None:
+        """Which Fisher score devices measure in each step, at a cost; None: none, at no cost."""
         ...
 
     def choose(self, facts: Facts, memory: Mapping[str, Any]) -> Size:
@@ -96,3 +105,8 @@ class Sizing(Protocol):
 def part_of(keep: float, rule: ChannelRule = ChannelRule.LEADING, seed: int = 0) -> SubmodelSpec:
     """The spec of one width for all layers."""
     return FULL if keep >= 1.0 else SubmodelSpec((keep,), rule, seed)
+
+
+def width_of(spec: SubmodelSpec) -> float:
+    """The width of a spec that `part_of` made."""
+    return spec.keep[0] if spec.keep else 1.0

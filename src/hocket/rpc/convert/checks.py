@@ -14,6 +14,7 @@ from hocket.errors import InvalidRequest
 LARGEST_COUNT = 2**63 - 1  # what every database holds
 LONGEST_ID = 64
 LONGEST_TEXT = 1000
+LONGEST_WHY = 200  # of a device's reason for its size
 MAX_LABELS = 16
 LONGEST_LABEL = 64
 DEFAULT_PAGE = 100

@@ -14,6 +14,7 @@ from hocket.core.update import UpdateHeader
 from hocket.rpc.convert import checks
 from hocket.rpc.convert.types import spec_from_pb, spec_to_pb
 from hocket.rpc.convert.update import (
+    labels_from_pb,
     outcome_from_pb,
     outcome_to_pb,
     refresh_report_from_pb,
@@ -70,6 +71,7 @@ def update_record_to_pb(record: UpdateRecord) -> pb.UpdateInfo:
         train_loss_rms=header.train_loss_rms,
         train_s=header.train_s,
         spec=spec_to_pb(header.spec),
+        labels=header.labels,
         outcome=outcome_to_pb(record.outcome),
         wire_bytes=record.wire_bytes,
         dense_bytes=record.dense_bytes,
@@ -96,6 +98,7 @@ def update_record_from_pb(message: pb.UpdateInfo) -> UpdateRecord:
         train_s=checks.not_negative("update.train_s", message.train_s),
         spec=spec_from_pb(message.spec),
         refresh=refresh_report_from_pb(message.refresh) if message.HasField("refresh") else None,
+        labels=labels_from_pb("update.labels", message.labels),
     )
     return UpdateRecord(
         header,
@@ -121,6 +124,8 @@ def device_status_to_pb(status: DeviceStatus) -> pb.DeviceStatus:
         last_weight=status.last_weight,
         last_tau=status.last_tau,
         in_phase_s=status.in_phase_s,
+        spec=spec_to_pb(status.spec),
+        why=status.why,
     )
 
 
@@ -138,6 +143,8 @@ def device_status_from_pb(message: pb.DeviceStatus) -> DeviceStatus:
         checks.real("device.last_weight", message.last_weight),
         checks.count("device.last_tau", message.last_tau),
         checks.not_negative("device.in_phase_s", message.in_phase_s),
+        spec_from_pb(message.spec),
+        checks.text("device.why", message.why, checks.LONGEST_WHY),
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from hocket.core.payload import CodecId
 from hocket.core.refresh import RefreshRules
 from hocket.core.terms import (
+    FULL_SIZE,
     PLAIN,
     EncodingTerms,
     Finished,
     LocalTerms,
     RefreshTerms,
+    SizingTerms,
     TaskTerms,
     TrainingTerms,
     Trigger,
@@ -24,6 +26,7 @@ from hocket.v1 import types_pb2
 MAX_DROPOUT_ROWS = 10_000
 MAX_LOCAL_VALUES = 32
 LONGEST_LOCAL_NAME = 64
+MASKS = ("off", "zero", "minus_infinity")  # by their numbers on the wire
 
 
 def task_terms_to_pb(terms: TaskTerms) -> pb.GetTaskResponse:
@@ -41,6 +44,8 @@ def task_terms_to_pb(terms: TaskTerms) -> pb.GetTaskResponse:
             gradient_clip_norm=training.gradient_clip_norm,
             rescale=training.rescale,
             local=pb.LocalRule(kind=training.local.kind, values=dict(training.local.values)),
+            static_norm=training.static_norm,
+            loss_mask=pb.LossMask.ValueType(MASKS.index(training.masked_loss)),
         ),
         encoding=pb.UpdateEncoding(
             codec=types_pb2.Codec.ValueType(terms.encoding.codec.value),
@@ -63,6 +68,12 @@ def task_terms_to_pb(terms: TaskTerms) -> pb.GetTaskResponse:
         chunk_bytes=terms.chunk_bytes,
         staleness_limit=terms.staleness_limit,
         exchanges=terms.exchanges,
+        sizing=pb.Sizing(
+            kind=terms.sizing.kind,
+            settings={
+                name: pb.Sizing.Setting(values=values) for name, values in terms.sizing.values
+            },
+        ),
     )
 
 
@@ -87,6 +98,7 @@ def task_terms_from_pb(message: pb.GetTaskResponse) -> TaskTerms:
         chunk_bytes=checks.count("chunk_bytes", message.chunk_bytes, least=1, most=MAX_CHUNK_BYTES),
         staleness_limit=checks.count("staleness_limit", message.staleness_limit),
         exchanges=message.exchanges,
+        sizing=_sizing(message.sizing),
     )
 
 
@@ -130,7 +142,23 @@ def _training(message: pb.Training) -> TrainingTerms:
         checks.not_negative("training.gradient_clip_norm", message.gradient_clip_norm),
         message.rescale,
         _local(message.local),
+        message.static_norm,
+        MASKS[checks.count("training.loss_mask", message.loss_mask, most=len(MASKS) - 1)],
     )
+
+
+def _sizing(message: pb.Sizing) -> SizingTerms:
+    """Whether a device knows the kind is for the device to say."""
+    where = "sizing.settings"
+    checks.count(f"the number of {where}", len(message.settings), most=MAX_LOCAL_VALUES)
+    kind = checks.name("sizing.kind", message.kind or FULL_SIZE, LONGEST_LOCAL_NAME)
+    found = []
+    for name, setting in message.settings.items():
+        checks.name(where, name, LONGEST_LOCAL_NAME)
+        checks.count(f"the length of {where}[{name!r}]", len(setting.values), most=MAX_LAYERS)
+        values = [checks.real(f"{where}[{name!r}]", value) for value in setting.values]
+        found.append((name, tuple(values)))
+    return SizingTerms(kind, tuple(sorted(found)))
 
 
 def _local(message: pb.LocalRule) -> LocalTerms:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hocket.core.ids import Version
 from hocket.core.payload import PayloadHeader
 from hocket.core.submodel import SubmodelSpec
@@ -26,6 +28,8 @@ from hocket.rpc.convert.types import (
 from hocket.v1 import aggregator_pb2 as pb
 from hocket.v1 import types_pb2
 
+MAX_CLASSES = 1 << 16
+
 
 def push_header_to_pb(header: UpdateHeader, payload: PayloadHeader) -> pb.PushHeader:
     """The first message of a push."""
@@ -41,6 +45,7 @@ def push_header_to_pb(header: UpdateHeader, payload: PayloadHeader) -> pb.PushHe
         train_s=header.train_s,
         spec=spec_to_pb(header.spec),
         payload=payload_header_to_pb(payload),
+        labels=header.labels,
     )
     if header.refresh is not None:
         message.refresh.CopyFrom(refresh_report_to_pb(header.refresh))
@@ -63,9 +68,16 @@ def push_header_from_pb(message: pb.PushHeader) -> tuple[UpdateHeader, PayloadHe
         train_s=checks.not_negative("header.train_s", message.train_s),
         spec=spec_from_pb(message.spec),
         refresh=refresh_report_from_pb(message.refresh) if message.HasField("refresh") else None,
+        labels=labels_from_pb("header.labels", message.labels),
     )
     checks.present("header.payload", message.HasField("payload"))
     return header, payload_header_from_pb(message.payload)
+
+
+def labels_from_pb(field: str, labels: Sequence[int]) -> tuple[int, ...]:
+    """Whether the model has these classes is for the task to say."""
+    checks.count(f"the number of {field}", len(labels), most=MAX_CLASSES)
+    return tuple(labels)
 
 
 def refresh_report_to_pb(report: RefreshReport) -> pb.RefreshReport:

@@ -56,6 +56,11 @@ class Job:
     code_folders: tuple[str, ...] = ()
 
     @property
+    def key(self) -> str:
+        """Of its settings."""
+        return self.settings.key
+
+    @property
     def name(self) -> str:
         """For people."""
         point = f" point {self.point + 1}" if self.purpose == "tuning" else ""

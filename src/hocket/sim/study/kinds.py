@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, get_args
 
 from hocket.errors import TaskError
@@ -65,7 +65,7 @@ def beside_defaults(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _settings() -> dict[str, Mapping[str, Any]]:
     """Every strategy's settings and their defaults, by its kind."""
-    known = [{field.name: field.default for field in fields(option)} for option in _options()]
+    known = [flat(asdict(option())) for option in _options()]
     return {str(settings["kind"]): settings for settings in known}
 
 

@@ -96,13 +96,14 @@ class RecordedDevice:
     def _do(self, effect: pev.Effect, work: Work) -> pev.Event | None:
         learner = self._learner
         match effect:
-            case pev.Pull():
+            case pev.Pull(_, size):
                 base = work.base
-                learner.start(base.model.model, base.exchanged, self._participant.trainings)
+                recorded = replace(size, spec=work.told.spec)  # by what it could do then
+                learner.take(recorded, self._participant.trainings)
+                learner.start(base.model.model, base.exchanged)
                 return pev.Pulled(base.model.version)
             case pev.TrainEpoch(epoch):
-                learner.note(epoch, self.plan.device_class.shares.at(work.now))
-                return pev.EpochDone()
+                return self._train(epoch, work)
             case pev.PullFresh():
                 return self._pull_fresh(work)
             case pev.Merge(_, beta):
@@ -114,6 +115,15 @@ class RecordedDevice:
             case pev.ForgetResidual():
                 learner.forget()
         return None
+
+    def _train(self, epoch: int, work: Work) -> pev.Event:
+        self._learner.note(epoch, self.plan.device_class.shares.at(work.now))
+        if not self._rules.sizing.watches_fisher:
+            return pev.EpochDone()
+        try:
+            return pev.EpochDone(self._learner.fisher())
+        except NotFinite:
+            return self._failed()
 
     def _pull_fresh(self, work: Work) -> pev.Event:
         self._all.fresh_pulls += 1
@@ -141,9 +151,9 @@ class RecordedDevice:
         self._all.trainings += 1
         took_s = work.told.train_s
         self.counts.busy_s += took_s
-        told, spec = work.told, self._learner.spec
-        made = header_of(push, self.caller, told.update_id, parcel.trained, self._terms, spec)
-        header = replace(made, train_s=took_s)
+        told = work.told
+        made = header_of(push, self.caller, told.update_id, parcel.trained, self._terms)
+        header = replace(made, train_s=took_s, spec=told.spec)
         payload = parcel.payload
         try:
             outcome = self._server.offer(header, payload.header)

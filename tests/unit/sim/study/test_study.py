@@ -257,7 +257,7 @@ def test_strategies_on_a_fleet_are_a_study_too(tmp_path: Path) -> None:
 def test_a_strategy_is_told_how_many_devices_the_scale_has(tmp_path: Path) -> None:
     text = STUDY.replace('strategy.kind = "fedavg", ', 'strategy.kind = "scaffold", ')
     rounds = report(plan(tmp_path, text, scale="large"), "rounds", {})[0]
-    changes = dict(rounds.settings.changes) | {"codec.kind": "raw", "dropout.enabled": False}
+    changes = dict(rounds.settings.changes) | {"codec.kind": "raw", "submodel.kind": "full"}
     assert changes["strategy.devices"] == 30
     assert Scaffold(devices=30).devices == changes["strategy.devices"]
 

@@ -1,0 +1,24 @@
+"""Everybody trains the whole model, or as much of it as its owner lets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hocket.core.sizing.memoryless import Memoryless
+from hocket.core.sizing.size import WHOLE, Facts, Size, part_of
+
+
+@dataclass(frozen=True, slots=True)
+class Full(Memoryless):
+    """No rule at all."""
+
+    kind: Literal["full"] = "full"
+
+    def choose(self, facts: Facts, memory: Mapping[str, Any]) -> Size:  # noqa: ARG002 - no memory
+        """The device's `keep`."""
+        keep = facts.ability.keep
+        if keep >= 1.0:
+            return WHOLE
+        return Size(part_of(keep), why=f"{keep:g} of each layer, as the device is set")

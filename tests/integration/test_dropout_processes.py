@@ -1,0 +1,62 @@
+"""`hocket dropout search` with processes of its own, and a Ctrl-C in the middle of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from support.searching import tiny_task
+from typer.testing import CliRunner
+
+from hocket.cli.app import app
+from hocket.task.dropout_table import read_dropout_table
+
+
+def command(folder: Path, out: str) -> list[str]:
+    few = ["--population", "4", "--grid", "2", "--steps", "1", "--examples", "60"]
+    fewer = ["--generations", "1", "--snapshots", "0", "--training-steps", "1"]
+    place = ["--task", str(folder / "tiny.toml"), "--out", str(folder / out), "--jobs", "1"]
+    return ["dropout", "search", "--scale", "quick", *few, *fewer, *place]
+
+
+def interrupted(arguments: list[str]) -> str:
+    """What a process says that gets a Ctrl-C when its first generation has been tried."""
+    main = "from hocket.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", main, *arguments], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "generation 1/1" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    return said
+
+
+def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    tiny_task(tmp_path)
+    said = interrupted(command(tmp_path, "out"))
+    assert "stopped; the same command goes on where it was" in said
+    jobs = tmp_path / "out" / "jobs"
+    kept = {file: file.stat().st_mtime_ns for file in jobs.glob("*.json")}
+    assert len(kept) >= 4
+    assert not (tmp_path / "out" / "table.toml").exists()
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+    done = CliRunner().invoke(app, [*command(tmp_path, "out"), "--format", "json"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == ""
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    numbers = json.loads(done.stdout)
+    rows = read_dropout_table(tmp_path / "out" / "table.toml").row
+    assert [row["cost"] for row in numbers["rows"]] == [row.cost for row in rows]
+
+    again = CliRunner().invoke(app, command(tmp_path, "out"))
+    assert again.exit_code == 0, again.output
+    assert "generation 1/1: 4 vectors, 4 tried before" in again.stderr
+    assert "uniform vectors beside the row that costs no more" in again.stdout
