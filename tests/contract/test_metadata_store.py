@@ -84,6 +84,7 @@ def update(name: str, outcome: Outcome, device: str = "a", wire_bytes: int = 10)
         train_s=1.5,
         spec=SubmodelSpec((0.5, 1.0), ChannelRule.RANDOM, 2**62),
         refresh=RefreshReport(2, Version(1), -0.125),
+        labels=(0, 2, 7),
     )
     return UpdateRecord(header, outcome, wire_bytes, 40, "topk", 1.7e9 + 0.5)
 

@@ -20,6 +20,7 @@ from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.layout import ChannelGraph, Group, Segment
 from hocket.learn.submodels.plan import plan_of
 from hocket.rpc.errors import STATUS
+from hocket.v1 import types_pb2
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -125,8 +126,19 @@ def test_the_hashes_and_the_channels_that_follow_are_those_of_the_code() -> None
     assert second is not None
     assert first.tolist() == smallest
     assert f"in group 1 it would be {', '.join(map(str, second.tolist()))}." in PAGE
+    for rolling in plan_of(graph, SubmodelSpec((0.5,), ChannelRule.ROLLING, 7)).kept:
+        assert rolling is not None
+        channels = ", ".join(map(str, rolling.tolist()))
+        assert f"`CHANNEL_RULE_ROLLING` keeps channels {channels} in both." in PAGE
     assert f"no bytes is\n`{xxhash.xxh3_64_hexdigest(b'')}`" in PAGE
     assert f"`{xxhash.xxh3_64_hexdigest(b'hocket')}`" in PAGE
+
+
+def test_the_table_of_channel_rules_names_each_of_the_wire_and_of_the_code() -> None:
+    rows = re.findall(r"^\| `(CHANNEL_RULE_[A-Z]+)` \|", PAGE, re.MULTILINE)
+    assert rows == [f"CHANNEL_RULE_{rule.name}" for rule in ChannelRule]
+    numbers = {name: value for name, value in types_pb2.ChannelRule.items() if value}
+    assert numbers == {f"CHANNEL_RULE_{rule.name}": rule.value for rule in ChannelRule}
 
 
 def test_half_of_the_demo_s_model_is_as_the_page_says() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from itertools import product
 from typing import Any, get_args
 
 import pytest
@@ -36,6 +37,7 @@ from hocket.learn.strategies import (
     Port,
     Scaffold,
 )
+from hocket.learn.strategies.parts import Parts
 
 RULES: list[Any] = [
     FedAsync(),
@@ -54,8 +56,15 @@ RULES: list[Any] = [
     FedProx(cohort=3),
     Moon(cohort=3),
     AsoFed(devices=4),
+    FedAvg(cohort=3, parts=Parts(weights="width", damped=True)),
+    FedNova(cohort=3, parts=Parts(weights="equal", damped=True)),
+    FedBuff(goal=3, denominator="received"),
+    FedAsync(staleness_of="entry"),
+    FedASMU(staleness_of="entry"),
 ]
 
+ONE_OF_EACH = {(rule.kind, getattr(rule, "memory", "")): rule for rule in RULES}
+"""By what tells whose memory it is: the last of RULES."""
 SYNCHRONOUS = ("fedavg", "fednova", "scaffold", "fedprox", "moon")
 """They drop what did not start from the newest version."""
 WHOLE_ONLY = ("ca2fl", "fadas", "scaffold", "asofed")  # they refuse updates of submodels
@@ -189,7 +198,8 @@ def test_weight_never_rises_with_staleness(rule: Any) -> None:
         weights.append(0.0 if isinstance(outcome, Dropped) else outcome.weight)
     assert 0 < weights[0] <= 1
     assert weights == sorted(weights, reverse=True)
-    assert (weights[-1] == weights[0]) == (rule.kind in UNDISCOUNTED)
+    by_entry = getattr(rule, "staleness_of", "") == "entry"  # of entries that nobody has moved
+    assert (weights[-1] == weights[0]) == (rule.kind in UNDISCOUNTED or by_entry)
 
 
 @every_average
@@ -199,8 +209,9 @@ def test_with_everything_fresh_and_everyone_taking_part_an_average_is_fedavg(
     rule: Any, pushed: list[tuple[float, ...]], sizes: tuple[int, ...]
 ) -> None:
     """Some versions of three devices each, all of equally many steps."""
-    if rule.kind in ("fedbuff", "ca2fl", "scaffold"):  # every update weighs the same there
-        sizes = (7, 7, 7)
+    by_examples = getattr(rule, "parts", Parts()).weights == "examples"
+    if rule.kind in ("fedbuff", "ca2fl", "scaffold") or not by_examples:
+        sizes = (7, 7, 7)  # every update weighs the same there
     if rule.kind == "ca2fl":
         rule = Ca2fl(goal=3, devices=3)
     one, other = (server(each, 1.0, -2.0, 0.5, 0.0) for each in (rule, FedAvg(cohort=3)))
@@ -361,9 +372,9 @@ def test_contributions_are_handed_out_as_they_are() -> None:
     aggregator = server(FedASMU(), 1.0, 2.0)
     aggregator.take(push(vector(1, 1)))
     kept = aggregator.rule.keep(aggregator.memory)
-    assert kept.tensors["moved/a"] is aggregator.memory["a"].last.moved
+    assert kept.tensors["moved/a"] is aggregator.memory.devices["a"].last.moved
     again = aggregator.rule.recall(kept, aggregator.now.model)
-    assert again["a"].last.moved is kept.tensors["moved/a"]
+    assert again.devices["a"].last.moved is kept.tensors["moved/a"]
 
 
 def test_cached_deltas_are_handed_out_as_they_are() -> None:
@@ -388,12 +399,7 @@ def some_memory(rule: Any, *values: float) -> Memory[torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("rule", "other"),
-    [
-        (rule, other)
-        for rule in RULES
-        for other in RULES
-        if (rule.kind, getattr(rule, "memory", "")) != (other.kind, getattr(other, "memory", ""))
-    ],
+    [(rule, other) for rule, other in product(ONE_OF_EACH.values(), repeat=2) if rule is not other],
     ids=lambda rule: f"{rule.kind}{RULES.index(rule)}",
 )
 def test_another_rules_memory_is_refused(rule: Any, other: Any) -> None:
@@ -407,7 +413,7 @@ def test_damaged_memory_is_refused(rule: Any, harm: str) -> None:
     kept = some_memory(rule, 1.0, 2.0)
     facts, tensors = dict(kept.facts), dict(kept.tensors)
     first = min(tensors)
-    name = next(name for name in ("fill", "examples", "devices") if name in facts)
+    name = next(name for name in ("fill", "examples", "devices", "staleness_of") if name in facts)
     match harm:
         case "shape":
             tensors[first] = torch.zeros(9, dtype=tensors[first].dtype)

@@ -158,6 +158,7 @@ Spoil = Callable[[Any], object]
         ("header.train_s", lambda m: setattr(m, "train_s", -1.0)),
         ("header.train_loss_rms", lambda m: setattr(m, "train_loss_rms", -1.0)),
         ("header.train_loss_rms", lambda m: setattr(m, "train_loss_rms", INF)),
+        ("the number of header.labels", lambda m: m.labels.extend(range(2**16 + 1))),
         ("spec.keep[0]", lambda m: m.spec.keep.__setitem__(0, 0.0)),
         ("spec.keep[0]", lambda m: m.spec.keep.__setitem__(0, NAN)),
         ("spec.keep", lambda m: m.spec.keep.extend([0.5] * 10_000)),
@@ -249,6 +250,25 @@ def test_a_link_out_of_range_is_refused(field: str, message: types_pb2.Link) -> 
     with pytest.raises(InvalidRequest) as caught:
         convert.link_from_pb(message)
     assert caught.value.details["field"] == field
+
+
+def test_a_loss_mask_that_nobody_knows_is_refused() -> None:
+    assert dict(aggregator_pb2.LossMask.items()) == {
+        "LOSS_MASK_UNSPECIFIED": 0,
+        "LOSS_MASK_ZERO": 1,
+        "LOSS_MASK_MINUS_INFINITY": 2,
+    }
+    terms = aggregator_pb2.GetTaskResponse(
+        manifest=good_manifest(),
+        training=aggregator_pb2.Training(
+            local_epochs=1,
+            batch_size=1,
+            learning_rate=0.1,
+            loss_mask=aggregator_pb2.LossMask.ValueType(3),
+        ),
+    )
+    with pytest.raises(InvalidRequest, match=r"training\.loss_mask is 3"):
+        convert.task_terms_from_pb(terms)
 
 
 def test_two_links_to_one_peer_are_refused() -> None:

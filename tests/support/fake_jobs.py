@@ -65,12 +65,12 @@ def told_by_settings(job: Job) -> Row:
     return row(0.1, 0.2, 0.3 + rate + job.settings.seed / 1000)
 
 
-def steady() -> Work:
+def steady() -> Work[Job, Row]:
     """For worker processes: works."""
     return told_by_settings
 
 
-def crashing() -> Work:
+def crashing() -> Work[Job, Row]:
     """For worker processes: a job of seed 1 kills its worker once, one of seed 2 each time.
 
     What has happened is noted beside the job's fleet file.
@@ -98,7 +98,7 @@ class Inline:
         self.ran: list[str] = []
         self._interrupted_after = interrupted_after
 
-    def run(self, jobs: Sequence[Job], told: Told) -> None:
+    def run(self, jobs: Sequence[Job], told: Told[Job, Row]) -> None:
         """See Engine."""
         for job in jobs:
             if len(self.ran) == self._interrupted_after:

@@ -37,7 +37,7 @@ def task(**tables: Any) -> Task:
         "strategy": {"kind": "fedasync"},
         "pace": {"kind": "concurrent", "devices": 3},
         "refresh": {"kind": "none"},
-        "dropout": {"enabled": False},
+        "submodel": {"kind": "full"},
         "evaluation": {"limit": 50, "every_versions": 10},
     }
     return parse_document(document | tables, Task, Path("small.toml"))

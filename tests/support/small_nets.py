@@ -6,6 +6,20 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor, nn
 
+from hocket.learn.models.heterofl_cnn import heterofl_cnn
+from hocket.learn.models.resnet import ResNet
+
+__all__ = [
+    "ConcatNet",
+    "NormNet",
+    "PlainNet",
+    "ResNet",
+    "headless",
+    "heterofl_cnn",
+    "normed",
+    "shake",
+]
+
 
 class PlainNet(nn.Module):
     """Three 3x3 convolutions, maps of 32, 16 and 8, and a linear head: DISTREAL 2.8 item 4."""
@@ -53,49 +67,6 @@ class NormNet(nn.Module):
         return logits
 
 
-class PreActBlock(nn.Module):
-    """Pre-activation residual block; the shortcut starts behind the first activation."""
-
-    def __init__(self, inside: int, outside: int, stride: int) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inside)
-        self.conv1 = nn.Conv2d(inside, outside, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outside)
-        self.conv2 = nn.Conv2d(outside, outside, 3, padding=1, bias=False)
-        self.shortcut: nn.Module | None = None
-        if stride != 1 or inside != outside:
-            self.shortcut = nn.Conv2d(inside, outside, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.bn1(x))
-        beside = x if self.shortcut is None else self.shortcut(active)
-        x = self.conv1(active)
-        x = self.conv2(F.relu(self.bn2(x)))
-        x += beside
-        return x
-
-
-class ResNet(nn.Module):
-    """Pre-activation ResNet of two blocks a stage; (64, 128, 256, 512) is HeteroFL's ResNet18."""
-
-    def __init__(self, widths: tuple[int, ...], classes: int = 10) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        blocks: list[nn.Module] = []
-        inside = widths[0]
-        for stage, width in enumerate(widths):
-            blocks += [PreActBlock(inside, width, 2 if stage else 1), PreActBlock(width, width, 1)]
-            inside = width
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(inside)
-        self.head = nn.Linear(inside, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.norm(self.blocks(self.stem(x))))
-        logits: Tensor = self.head(x.mean((2, 3)))
-        return logits
-
-
 class ConcatNet(nn.Module):
     """A convolution that reads two others' outputs side by side, then a wide flatten."""
 
@@ -115,18 +86,6 @@ class ConcatNet(nn.Module):
         return logits
 
 
-def heterofl_cnn(image_channels: int = 1) -> nn.Sequential:
-    """HeteroFL's CNN: 64, 128, 256, 512 filters with batch norm, global pooling, ten classes."""
-    layers: list[nn.Module] = []
-    inside = image_channels
-    for width in (64, 128, 256, 512):
-        layers += [nn.Conv2d(inside, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-        layers += [nn.MaxPool2d(2)] if width < 512 else []
-        inside = width
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, 10)]
-    return nn.Sequential(*layers)
-
-
 def shake(module: nn.Module, seed: int = 0) -> None:
     """Give every tensor, running statistics included, values unlike any initial value."""
     generator = torch.Generator().manual_seed(seed)
@@ -142,3 +101,12 @@ def shake(module: nn.Module, seed: int = 0) -> None:
 def headless() -> nn.Sequential:
     """A classifier of 1x8x8 images without any linear layer."""
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 10, 6), nn.Flatten())
+
+
+def normed() -> nn.Sequential:
+    """As NormNet for 1x8x8 images, in layers of torch alone, with dropout before the last one."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 10, 3, padding=1), nn.BatchNorm2d(10), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(10, 4)),
+    )

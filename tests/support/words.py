@@ -139,6 +139,7 @@ update_headers = st.builds(
     specs,
     st.none() | reports,
     not_negative,
+    st.lists(st.integers(0, 2**32 - 1), max_size=4).map(tuple),
 )
 outcomes: st.SearchStrategy[Outcome] = (
     st.builds(Applied, first_versions, reals, counts)
@@ -207,6 +208,8 @@ task_terms = st.builds(
             names,
             st.dictionaries(names, reals, max_size=4).map(lambda d: tuple(sorted(d.items()))),
         ),
+        st.booleans(),
+        st.sampled_from(["off", "zero", "minus_infinity"]),
     ),
     st.builds(EncodingTerms, members(CodecId), positive_shares, st.booleans()),
     st.builds(

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from hocket.errors import ModelError
+from hocket.learn.submodels.fit import call
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class Features:
         training = self.module.training
         self.module.eval()
         with self.watch() as seen:
-            functional_call(self.module, dict(tensors), (inputs,))
+            call(self.module, tensors, inputs)
         self.module.train(training)
         return required(seen)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hocket.errors import InvalidRequest
+from hocket.learn.masked_loss import FILLS, OFF
 
 MOST_EPOCHS = 1_000_000  # of one training
 LARGEST_BATCH = 1_000_000_000  # "all of them" for any device
@@ -27,6 +29,10 @@ class TrainingRules:
     # Outputs of a layer that trains k of its K channels times K / k, so that parts and the whole
     # agree (inverted dropout; HeteroFL's scaler). Turn it off for models with batch norm.
     rescale: bool = True
+    # Batch norm: devices keep running statistics and send them, or keep none ("static", HeteroFL).
+    norm: Literal["running", "static"] = "running"
+    # Scores of classes that the device has no example of, in its loss: as they are, 0, or left out.
+    masked_loss: Literal["off", "zero", "minus_infinity"] = "off"
 
     def __post_init__(self) -> None:
         """Refuse rules under which nothing could be learned."""
@@ -38,6 +44,8 @@ class TrainingRules:
             "momentum": (0.0 <= self.momentum < 1.0, "at least 0 and below 1"),
             "weight_decay": (0.0 <= self.weight_decay < float("inf"), "at least 0"),
             "gradient_clip_norm": (clip is None or clip > 0.0, "above 0, or left out"),
+            "norm": (self.norm in ("running", "static"), "running or static"),
+            "masked_loss": (self.masked_loss in (OFF, *FILLS), f"one of {OFF}, {', '.join(FILLS)}"),
         }
         for field, range_ in ((name, range_) for name, (good, range_) in sound.items() if not good):
             value = getattr(self, field)

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from hocket.core.manifest import Manifest
+from hocket.core.sizing.size import FisherForm
 from hocket.errors import InvalidRequest
 from hocket.learn.flat import check_size, manifest_of, views
 from hocket.learn.global_chance import drawing_from
 from hocket.learn.local_rule import LocalHalf
+from hocket.learn.masked_loss import LossMask, masked
 from hocket.learn.sgd import TrainingRules
 from hocket.learn.submodels.dropout import draw
+from hocket.learn.submodels.fit import call
 from hocket.learn.submodels.layout import ChannelGraph, undroppable
 from hocket.learn.submodels.plan import IndexPlan
 from hocket.learn.submodels.step import (
@@ -71,6 +73,7 @@ class LocalTrainer:
             `merge` speak of vectors of `plan.sliced_manifest`. Dropout draws from what it keeps.
         probe_examples: largest number of examples, the same ones each time, on which `loss` and
             `merge` judge a model.
+        fisher: which Fisher score each step measures (WHALE-FL); None: none.
 
     Raises:
         InvalidRequest: no examples, or labels that do not match them.
@@ -86,6 +89,7 @@ class LocalTrainer:
         graph: ChannelGraph | None = None,
         plan: IndexPlan | None = None,
         probe_examples: int = PROBE_EXAMPLES,
+        fisher: FisherForm | None = None,
     ) -> None:
         if len(inputs) == 0 or labels.shape != inputs.shape[:1] or labels.dtype != torch.int64:
             msg = (
@@ -107,6 +111,8 @@ class LocalTrainer:
         self._vector = torch.zeros(self.manifest.size, device=self.device)
         self._velocity = torch.zeros_like(self._vector) if rules.momentum else None
         self._half: LocalHalf | None = None
+        self._fisher: FisherForm | None = fisher
+        self._mask = LossMask.of(labels, rules.masked_loss)
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +128,11 @@ class LocalTrainer:
     def num_examples(self) -> int:
         """Number of examples it learns from."""
         return len(self._inputs)
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Labels of its examples, ascending, where the loss is masked to them; else empty."""
+        return () if self._mask is None else tuple(self._mask.labels.tolist())
 
     @property
     def vector(self) -> Tensor:
@@ -166,7 +177,11 @@ class LocalTrainer:
         return batches
 
     def step(
-        self, batch: Tensor, dropout: Sequence[float] | None, generator: torch.Generator
+        self,
+        batch: Tensor,
+        dropout: Sequence[float] | None,
+        generator: torch.Generator,
+        plan: IndexPlan | None = None,
     ) -> BatchLoss:
         """Train one mini-batch, on the filters that `dropout` leaves; None trains all of them.
 
@@ -174,6 +189,7 @@ class LocalTrainer:
             batch: indices of the examples.
             dropout: share of channels to drop for each group of the graph (DISTREAL), or None.
             generator: for the filters to keep and for the model's own dropout layers, on the CPU.
+            plan: what to train of this trainer's model, where `dropout` is None; None: all.
 
         Returns:
             The loss before the step.
@@ -183,18 +199,21 @@ class LocalTrainer:
             InvalidRequest: a dropout vector that does not fit the graph.
         """
         seed = int(torch.randint(2**62, (), generator=generator))
-        plan = self._whole if dropout is None else draw(self._graph, dropout, generator)
+        if dropout is not None:
+            plan = draw(self._graph, dropout, generator)
         with drawing_from(seed, self.device):
             return sliced_step(
                 self._module,
                 self._vector,
-                plan,
+                self._whole if plan is None else plan,
                 (self._inputs[batch], self._labels[batch]),
                 self._rules,
                 velocity=self._velocity,
                 rescale=self._rules.rescale,
                 scale=self._scale,
                 half=self._half,
+                fisher=self._fisher,
+                mask=self._mask,
             )
 
     def loss(self) -> float:
@@ -205,7 +224,13 @@ class LocalTrainer:
         """
         inputs, labels = self._inputs[self._probe], self._labels[self._probe]
         value, _ = evaluate(
-            self._module, self._vector, inputs, labels, manifest=self.manifest, scale=self._scale
+            self._module,
+            self._vector,
+            inputs,
+            labels,
+            manifest=self.manifest,
+            scale=self._scale,
+            mask=self._mask,
         )
         check_finite(value)
         return value
@@ -247,8 +272,8 @@ class LocalTrainer:
         }
         self._module.eval()  # running statistics stay as they are
         used = scaled(pieces | leaves, self._scale)
-        logits = functional_call(self._module, used, (self._inputs[batch],))
-        loss = F.cross_entropy(logits, self._labels[batch])
+        scores = call(self._module, used, self._inputs[batch])
+        loss = F.cross_entropy(masked(self._mask, scores), self._labels[batch])
         gradients: Sequence[Tensor | None] = torch.autograd.grad(
             loss, list(leaves.values()), allow_unused=True
         )
@@ -269,6 +294,7 @@ def evaluate(
     *,
     manifest: Manifest | None = None,
     scale: Mapping[str, float] = NO_SCALE,
+    mask: LossMask | None = None,
 ) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of a flat model, in evaluation mode.
 
@@ -282,6 +308,7 @@ def evaluate(
             convolution makes of 64 images still lies in the cache; of 512 it takes twice as long.
         manifest: that of a submodel; the module's own if left out.
         scale: factors of a submodel's tensors, as `scales` tells.
+        mask: the classes that count; None: all.
 
     Raises:
         ShapeMismatch: the vector does not fit.
@@ -295,7 +322,7 @@ def evaluate(
     loss, right = 0.0, 0
     pairs = zip(torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True)
     for some, classes in pairs:
-        logits = functional_call(module, tensors, (some,))
+        logits = masked(mask, call(module, tensors, some))
         loss += float(F.cross_entropy(logits, classes, reduction="sum"))
         right += int((logits.argmax(dim=1) == classes).sum())
     return loss / len(inputs), right / len(inputs)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hocket.core.ids import Version
 from hocket.core.manifest import Manifest, TensorSpec
+from hocket.core.sizing.size import part_of
 from hocket.core.update import Applied
 from hocket.errors import InvalidUpdate, ModelError, ShapeMismatch
 from hocket.learn.blueprint import Blueprint
@@ -165,4 +166,4 @@ def test_memory_of_another_model_is_refused() -> None:
 
 def test_a_part_of_a_model_is_refused() -> None:
     with pytest.raises(ModelError, match="decayed"):
-        LocalLearner(told(), examples(), Ledger(), keep=0.5)
+        told().plan(part_of(0.5))

@@ -26,7 +26,7 @@ both_rules = pytest.mark.parametrize("rule", ["gated", "approximate"])
 
 
 def remembered(aggregator: Server) -> DeviceMemory:
-    memory: DeviceMemory = aggregator.memory[A]
+    memory: DeviceMemory = aggregator.memory.devices[A]
     return memory
 
 
@@ -120,7 +120,7 @@ def test_staleness_counts_versions_since_the_base() -> None:
     aggregator = server(FedASMU(), 0.0)
     for k in range(4):
         assert aggregator.take(push(vector(1.0), base=1, device=str(k))).tau == k
-        assert aggregator.memory[str(k)].last.s == k + 1
+        assert aggregator.memory.devices[str(k)].last.s == k + 1
 
 
 def test_the_limit_is_accepted_and_one_more_dropped_without_a_trace() -> None:
@@ -280,8 +280,8 @@ def test_devices_learn_apart() -> None:
     aggregator = server(FedASMU(), 0.0)
     for version, device in enumerate("aab", start=1):
         aggregator.take(push(vector(1.0), base=version, device=device))
-    assert aggregator.memory["a"].controls != aggregator.memory["b"].controls
-    assert aggregator.memory["b"].controls == Controls(1.0, 1.0, 0.0)
+    assert aggregator.memory.devices["a"].controls != aggregator.memory.devices["b"].controls
+    assert aggregator.memory.devices["b"].controls == Controls(1.0, 1.0, 0.0)
 
 
 def test_only_what_was_held_is_remembered() -> None:

@@ -22,18 +22,20 @@ from torch.nn.functional import cross_entropy
 
 from hocket.core.chance import stream_seed
 from hocket.core.payload import CodecId, Payload
+from hocket.core.sizing.size import Size, part_of
+from hocket.core.submodel import FULL
 from hocket.core.terms import EncodingTerms, TaskTerms, TrainingTerms
 from hocket.errors import InvalidRequest, ModelError, NotFinite, ShapeMismatch
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.flat import flatten, manifest_of
 from hocket.learn.local_learner import LocalLearner
 
+HALF = Size(part_of(0.5))
 
-def learner(
-    told: TaskTerms | None = None, keep: float = 1.0, ledger: Ledger | None = None
-) -> LocalLearner:
+
+def learner(told: TaskTerms | None = None, ledger: Ledger | None = None) -> LocalLearner:
     blueprint = Blueprint.of(model(), told or terms())
-    return LocalLearner(blueprint, examples(), ledger or Ledger(), keep=keep, name="d1")
+    return LocalLearner(blueprint, examples(), ledger or Ledger(), name="d1")
 
 
 def test_epochs_lower_the_loss_and_the_delta_is_what_they_changed() -> None:
@@ -93,10 +95,11 @@ def test_learners_that_share_a_blueprint_do_not_meet() -> None:
     deltas: list[Tensor] = []
     for shared in (True, False):
         one = LocalLearner(blueprint, examples(), Ledger(), name="a")
-        other = LocalLearner(blueprint, examples(), Ledger(), name="b", keep=0.5)
+        other = LocalLearner(blueprint, examples(), Ledger(), name="b")
         one.start(base(), 1)
         if shared:
-            other.start_from(blueprint.plan(0.5).extract(flatten(model(seed=3))), 4)
+            part = blueprint.plan(HALF.spec).extract(flatten(model(seed=3)))
+            other.start_from(part, 4, size=HALF)
         for epoch in (1, 2):
             one.train_epoch(epoch)
             if shared:
@@ -198,12 +201,13 @@ def test_what_error_feedback_held_earlier_goes_on() -> None:
 
 
 def test_a_narrow_learner_takes_exactly_its_submodel() -> None:
-    one = learner(keep=0.5)
+    one = learner()
+    with pytest.raises(ShapeMismatch):
+        one.start(base(), 1, HALF)
+    with pytest.raises(ShapeMismatch):
+        one.start_from(flatten(model()), 1, size=HALF)
+    one.start_from(one.blueprint.plan(HALF.spec).extract(flatten(model())), 1, size=HALF)
     assert one.spec.keep == (0.5,)
-    with pytest.raises(ShapeMismatch):
-        one.start(base(), 1)
-    with pytest.raises(ShapeMismatch):
-        one.start_from(flatten(model()), 1)
 
 
 def test_a_model_that_diverges_is_a_typed_error() -> None:
@@ -233,12 +237,12 @@ def test_a_model_that_cannot_be_sliced_trains_whole_or_not_at_all() -> None:
     one.start_from(flatten(net), 1)
     assert dict(one.train_epoch(1).rows) == {1.0: 3}
     with pytest.raises(ModelError, match="full width"):
-        LocalLearner(blueprint, examples(), Ledger(), keep=0.5)
+        one.start_from(flatten(net), 2, size=HALF)
 
 
 def test_what_a_blueprint_works_out_is_worked_out_once_for_all() -> None:
     blueprint = Blueprint.of(model(), terms())
-    assert blueprint.plan(0.5) is blueprint.plan(0.5)
-    table = blueprint.table(0.5, (1, 8, 8))
-    assert table is blueprint.table(0.5, (1, 8, 8))
-    assert table is not blueprint.table(1.0, (1, 8, 8))
+    assert blueprint.plan(HALF.spec) is blueprint.plan(HALF.spec)
+    table = blueprint.table(HALF.spec, (1, 8, 8))
+    assert table is blueprint.table(HALF.spec, (1, 8, 8))
+    assert table is not blueprint.table(FULL, (1, 8, 8))

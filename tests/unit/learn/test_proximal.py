@@ -11,6 +11,7 @@ from support.strategies import push, vector
 from torch import Tensor, nn
 
 from hocket.core.chance import stream_seed
+from hocket.core.sizing.size import Size, part_of
 from hocket.core.terms import LocalTerms, TaskTerms
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.codecs.payload import decode_payload
@@ -61,9 +62,10 @@ def told(local: LocalTerms) -> TaskTerms:
 
 
 def learned(told_: TaskTerms, keep: float = 1.0) -> Tensor:
-    one = LocalLearner(Blueprint.of(model(), told_), examples(), Ledger(), keep=keep, name="d1")
-    plan = one.blueprint.plan(keep)
-    one.start_from(plan.extract(flatten(model())), 3)
+    one = LocalLearner(Blueprint.of(model(), told_), examples(), Ledger(), name="d1")
+    size = Size(part_of(keep))
+    plan = one.blueprint.plan(size.spec)
+    one.start_from(plan.extract(flatten(model())), 3, size=size)
     for epoch in (1, 2):
         one.train_epoch(epoch)
     return decode_payload(one.encode(), plan.sliced_manifest)

@@ -167,7 +167,7 @@ def run(rule: FedASMU) -> tuple[dict[str, tuple[float, float, float]], list[floa
         weights.append(outcome.weight)
     controls = {
         name: (known.controls.lambda_, known.controls.sigma, known.controls.iota)
-        for name, known in aggregator.memory.items()
+        for name, known in aggregator.memory.devices.items()
     }
     return controls, weights
 
@@ -199,7 +199,7 @@ def test_lengths_stay_exact_and_memory_small() -> None:
     aggregator = server(FedASMU(memory="sketch", sketch_size=64), *([0.0] * size))
     delta = normal(size, 3)
     aggregator.take(push(delta))
-    last = aggregator.memory[DeviceId("a")].last
+    last = aggregator.memory.devices[DeviceId("a")].last
     assert last.moved.untyped_storage().nbytes() == 4 * 64
     assert last.moved_square == pytest.approx(float(delta.double() @ delta.double()), rel=1e-6)
 
@@ -212,4 +212,4 @@ def test_a_sketch_never_makes_more_of_a_direction_than_the_direction_itself() ->
         aggregator.take(push(normal(9, seed), base=5))
         xi = 1 / math.sqrt(4)
         most = 1e-3 / (1 + xi) ** 2 / math.sqrt(4)
-        assert 1 - most <= aggregator.memory["a"].controls.lambda_ <= 1 + most * (1 + 1e-9)
+        assert 1 - most <= aggregator.memory.devices["a"].controls.lambda_ <= 1 + most * (1 + 1e-9)

@@ -29,8 +29,8 @@ from hocket.learn.pool import POOL
 from hocket.learn.sparse import accumulate
 from hocket.learn.strategies.below_one import below_one
 from hocket.learn.strategies.buffers import check_whole
+from hocket.learn.strategies.parts import examples_of
 from hocket.learn.strategies.recalled import check_names, names, tensor, whole_number
-from hocket.learn.strategies.rounds import examples_of
 
 _LAST = "last/"
 _AVERAGE, _GRADIENT = "average", "gradient"

@@ -7,20 +7,21 @@ Dynamic Staleness-Aware Model Update. AAAI 2024. Equations 1 to 3.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hocket.core.ids import DeviceId, Version
-from hocket.core.ranges import at_least_one, not_negative, positive
+from hocket.core.ranges import at_least_one, not_negative, one_of, positive
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.sparse import dense, inner_of
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
 from hocket.learn.strategies.mixing import mix_and_measure, square_of
+from hocket.learn.strategies.moves import MOVED_AT, Moves, Weights
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor
 from hocket.learn.strategies.sketch import sketch, sketch_length
 
@@ -36,7 +37,7 @@ class Contribution:
     """D: its trained model minus the global model it met, 0 where it held nothing; or a sketch."""
     moved_square: float  # <D, D>
     t: int  # the version it met
-    s: int  # its staleness there
+    s: int  # its staleness there; of entries, the mean of theirs, rounded
     produced: Version  # the version it made
 
     def slope(self, update: Update[Tensor], progress: Tensor, *, normalise: bool) -> float:
@@ -66,6 +67,14 @@ class DeviceMemory:
     last: Contribution
 
 
+@dataclass(slots=True)
+class Fleet:
+    """What the server remembers of all devices, and of the model's entries where that counts."""
+
+    devices: dict[DeviceId, DeviceMemory] = field(default_factory=dict)
+    moves: Moves | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class FedASMU:
     """w <- (1 - alpha) w + alpha w_i, alpha = mu xi / (1 + mu xi), one version per update.
@@ -92,6 +101,9 @@ class FedASMU:
     a random projection of that, which gives inner products within about 1 / sqrt(sketch_size) of
     the product of the lengths (see `sketch.py`)."""
     sketch_size: int = 16384  # values in a sketch, 4 bytes each
+    staleness_of: Literal["update", "entry"] = "update"
+    """entry: alpha is one for each entry, its s counted to the version that last moved that entry
+    (see `moves.py`), not to the newest; for fleets that train parts of the model."""
     kind: Literal["fedasmu"] = "fedasmu"
 
     def __post_init__(self) -> None:
@@ -104,19 +116,19 @@ class FedASMU:
         if self.memory not in ("exact", "sketch"):
             raise TaskError(f"fedasmu.memory is {self.memory!r}; take exact or sketch")
         at_least_one(self.kind, "sketch_size", self.sketch_size)
+        one_of(self.kind, "staleness_of", self.staleness_of, ("update", "entry"))
 
-    def init(self, model: Tensor) -> dict[DeviceId, DeviceMemory]:  # noqa: ARG002 - the protocol's
+    def init(self, model: Tensor) -> Fleet:
         """No device is remembered yet."""
-        return {}
+        return Fleet(moves=Moves.none_yet(model) if self.staleness_of == "entry" else None)
 
     def step(
-        self,
-        now: Global[Tensor],
-        memory: dict[DeviceId, DeviceMemory],
-        update: Update[Tensor],
-        base: Tensor,
-    ) -> Step[Tensor, dict[DeviceId, DeviceMemory]]:
-        """Learn the device's controls, then mix its model in with them; or drop it, s too large."""
+        self, now: Global[Tensor], memory: Fleet, update: Update[Tensor], base: Tensor
+    ) -> Step[Tensor, Fleet]:
+        """Learn the device's controls, then mix its model in with them; or drop it, s too large.
+
+        The weight that is told is the mean over the entries that the update holds.
+        """
         header = update.header
         t, tau = now.version, now.version - header.base_version
         s = tau + 1
@@ -125,41 +137,70 @@ class FedASMU:
                 f"staleness {s} exceeds {self.staleness_limit}; pull version {t} and train anew"
             )
             return Step(now, memory, Dropped(DropReason.TOO_STALE, message, tau))
-        controls = self._controls(memory.get(header.device_id), update)
-        weight = alpha(self.mu_alpha, xi(controls, t, s))
-        mixed = mix_and_measure(now.model, base, update, weight)
+        controls = self._controls(memory.devices.get(header.device_id), update)
         version = Version(t + 1)
+        weights = self._weights(controls, memory.moves, update, t)
+        s = 1 + round(weights.mean_tau)
+        mixed = mix_and_measure(now.model, base, update, weights.alpha)
         last = Contribution(self._kept_of(mixed.moved), mixed.moved_square, t, s, version)
-        memory[header.device_id] = DeviceMemory(controls, last)
-        return Step(Global(mixed.after, version), memory, Applied(version, weight, tau))
+        memory.devices[header.device_id] = DeviceMemory(controls, last)
+        if memory.moves is not None:
+            memory.moves.note(update.held, version)
+        outcome = Applied(version, weights.mean_alpha, tau)
+        return Step(Global(mixed.after, version), memory, outcome)
 
-    def keep(self, memory: dict[DeviceId, DeviceMemory]) -> Memory[Tensor]:
+    def keep(self, memory: Fleet) -> Memory[Tensor]:
         """Contributions as they are, and one row of numbers (float64) for each device."""
+        devices = memory.devices
         rows = [
             (c.lambda_, c.sigma, c.iota, last.moved_square, last.t, last.s, last.produced)
-            for c, last in ((device.controls, device.last) for device in memory.values())
+            for c, last in ((device.controls, device.last) for device in devices.values())
         ]
         numbers = torch.tensor(rows, dtype=torch.float64).reshape(-1, _NUMBERS)
-        moved = {f"{_MOVED}{name}": device.last.moved for name, device in memory.items()}
-        facts = {"kind": self.kind, "memory": self.memory, "devices": list(memory)}
-        return Memory(facts, {"numbers": numbers, **moved})
+        moved = {f"{_MOVED}{name}": device.last.moved for name, device in devices.items()}
+        facts: dict[str, object] = {
+            "kind": self.kind,
+            "memory": self.memory,
+            "devices": list(devices),
+        }
+        tensors = {"numbers": numbers, **moved}
+        if memory.moves is not None:
+            facts["staleness_of"] = self.staleness_of
+            tensors |= memory.moves.keep()
+        return Memory(facts, tensors)
 
-    def recall(self, kept: Memory[Tensor], model: Tensor) -> dict[DeviceId, DeviceMemory]:
+    def recall(self, kept: Memory[Tensor], model: Tensor) -> Fleet:
         """Every device as it was. Raises CorruptState."""
+        by_entry = self.staleness_of == "entry"
         devices = names(self.kind, kept, "devices")
         expected = {"numbers", *(f"{_MOVED}{name}" for name in devices)}
-        check_names(self.kind, kept, ("memory", "devices"), expected)
+        facts = ("memory", "devices", *(["staleness_of"] if by_entry else []))
+        check_names(self.kind, kept, facts, expected | ({MOVED_AT} if by_entry else set()))
         if kept.facts["memory"] != self.memory:
             raise foreign(self.kind, f"its memory is {kept.facts['memory']!r}")
         rows = tensor(self.kind, kept, "numbers", (len(devices), _NUMBERS), torch.float64)
         exact, size = self.memory == "exact", model.numel()
         shape = (size if exact else sketch_length(size, self.sketch_size),)
-        return {
+        known = {
             DeviceId(name): _recalled(
                 row, tensor(self.kind, kept, f"{_MOVED}{name}", shape, torch.float32)
             )
             for name, row in zip(devices, rows.tolist(), strict=True)
         }
+        return Fleet(known, Moves.recall(self.kind, kept, model) if by_entry else None)
+
+    def _weights(
+        self, controls: Controls, moves: Moves | None, update: Update[Tensor], t: int
+    ) -> Weights:
+        """How much of it is mixed in, by the staleness of the whole or of each entry."""
+
+        def alpha_of(tau: int) -> float:
+            return alpha(self.mu_alpha, xi(controls, t, tau + 1))
+
+        if moves is not None:
+            return moves.weigh(update, alpha_of)
+        tau = t - update.header.base_version
+        return Weights(alpha_of(tau), alpha_of(tau), tau)
 
     def _kept_of(self, vector: Tensor) -> Tensor:
         """What is remembered of a model-sized vector, for inner products to come."""

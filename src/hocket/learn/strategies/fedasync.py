@@ -11,12 +11,13 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from hocket.core.ids import Version
-from hocket.core.ranges import not_negative, positive, share
+from hocket.core.ranges import not_negative, one_of, positive, share
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.terms import LocalTerms
 from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.strategies.mixing import mix
+from hocket.learn.strategies.moves import MOVED_AT, Moves
 from hocket.learn.strategies.proximal import Proximal, proximal_terms
 from hocket.learn.strategies.recalled import check_names
 
@@ -35,6 +36,9 @@ class FedAsync:
     hinge_delay: int = 4  # then 1 / (slope (tau - delay) + 1)
     max_tau: int | None = None  # staler updates are dropped; None keeps all
     rho: float = 0.0  # of the devices' proximal term; 0.005 in public code
+    staleness_of: Literal["update", "entry"] = "update"
+    """entry: a is one for each entry, its tau counted to the version that last moved that entry
+    (see `moves.py`), not to the newest; for fleets that train parts of the model."""
     kind: Literal["fedasync"] = "fedasync"
     half: ClassVar[type[Proximal]] = Proximal
 
@@ -51,35 +55,54 @@ class FedAsync:
         if self.max_tau is not None:
             not_negative(self.kind, "max_tau", self.max_tau)
         not_negative(self.kind, "rho", self.rho)
+        one_of(self.kind, "staleness_of", self.staleness_of, ("update", "entry"))
 
     @property
     def local(self) -> LocalTerms:
         """The proximal term, if there is one."""
         return proximal_terms(self.rho)
 
-    def init(self, model: Tensor) -> None:
-        """No memory is needed."""
+    def init(self, model: Tensor) -> Moves | None:
+        """Memory is needed for the staleness of entries only."""
+        return Moves.none_yet(model) if self.staleness_of == "entry" else None
 
     def step(
-        self, now: Global[Tensor], memory: None, update: Update[Tensor], base: Tensor
-    ) -> Step[Tensor, None]:
-        """Mix the update in at once, or drop it when tau > `max_tau`."""
+        self, now: Global[Tensor], memory: Moves | None, update: Update[Tensor], base: Tensor
+    ) -> Step[Tensor, Moves | None]:
+        """Mix the update in at once, or drop it when tau > `max_tau`.
+
+        The weight that is told is the mean over the entries that the update holds.
+        """
         tau = now.version - update.header.base_version
         if self.max_tau is not None and tau > self.max_tau:
             message = f"tau {tau} exceeds {self.max_tau}; pull the newest model and train anew"
             return Step(now, memory, Dropped(DropReason.TOO_STALE, message, tau))
-        alpha = self.alpha * self.discount(tau)
         version = Version(now.version + 1)
-        after = Global(mix(now.model, base, update, alpha), version)
-        return Step(after, memory, Applied(version, alpha, tau))
+        if memory is None:
+            alpha = self._alpha(tau)
+            after = mix(now.model, base, update, alpha)
+            return Step(Global(after, version), memory, Applied(version, alpha, tau))
+        weights = memory.weigh(update, self._alpha)
+        after = mix(now.model, base, update, weights.alpha)
+        memory.note(update.held, version)
+        return Step(Global(after, version), memory, Applied(version, weights.mean_alpha, tau))
 
-    def keep(self, memory: None) -> Memory[Tensor]:  # noqa: ARG002 - there is none
-        """Its name alone."""
-        return Memory({"kind": self.kind})
+    def keep(self, memory: Moves | None) -> Memory[Tensor]:
+        """Its name, and when each entry was last moved where that counts."""
+        if memory is None:
+            return Memory({"kind": self.kind})
+        return Memory({"kind": self.kind, "staleness_of": self.staleness_of}, memory.keep())
 
-    def recall(self, kept: Memory[Tensor], model: Tensor) -> None:  # noqa: ARG002 - the protocol's
-        """No memory; raises CorruptState for that of another rule."""
-        check_names(self.kind, kept, (), set())
+    def recall(self, kept: Memory[Tensor], model: Tensor) -> Moves | None:
+        """The memory as it was. Raises CorruptState."""
+        if self.staleness_of == "update":
+            check_names(self.kind, kept, (), set())
+            return None
+        check_names(self.kind, kept, ("staleness_of",), {MOVED_AT})
+        return Moves.recall(self.kind, kept, model)
+
+    def _alpha(self, tau: int) -> float:
+        return self.alpha * self.discount(tau)
 
     def discount(self, tau: int) -> float:
         """s(tau) in (0, 1], never rising with tau."""

@@ -8,7 +8,7 @@ ICLR 2021. arXiv:2010.01264
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from hocket.core.ranges import at_least_one
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Update
 from hocket.learn.strategies import rounds
+from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.rounds import Round
 
 
@@ -25,6 +26,7 @@ class FedAvg:
     """x <- x + sum of p_i delta_i, p_i = n_i / sum of n, once K devices have pushed for x."""
 
     cohort: int = 10  # K: devices per round
+    parts: Parts = field(default_factory=Parts)  # n_i, and what counts where parts are trained
     kind: Literal["fedavg"] = "fedavg"
     waits_for: ClassVar[str] = "cohort"
 
@@ -33,7 +35,7 @@ class FedAvg:
 
     def init(self, model: Tensor) -> Round:
         """A round in which nothing has come yet."""
-        return rounds.begin(model)
+        return rounds.begin(model, damped=self.parts.damped)
 
     def step(
         self,
@@ -48,7 +50,7 @@ class FedAvg:
         second one from the same device. A buffered update's weight is its share so far.
         Raises InvalidUpdate when `num_examples` is below 1.
         """
-        return rounds.fold(now, memory, update, self.cohort)
+        return rounds.fold(now, memory, update, self.cohort, self.parts)
 
     def close(self, now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
         """The average of those that have come, as with a cohort of so many."""
@@ -61,4 +63,4 @@ class FedAvg:
 
     def recall(self, kept: Memory[Tensor], model: Tensor) -> Round:
         """The round as it was. Raises CorruptState."""
-        return rounds.recall(self.kind, kept, model, self.cohort)
+        return rounds.recall(self.kind, kept, model, self.cohort, self.parts)

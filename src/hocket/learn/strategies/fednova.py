@@ -7,7 +7,7 @@ Federated Optimization. NeurIPS 2020. arXiv:2007.07481. The norms of a_i: sectio
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -22,6 +22,7 @@ from hocket.learn.strategies import rounds
 from hocket.learn.strategies.below_one import below_one
 from hocket.learn.strategies.holders import Holders, recalled_part
 from hocket.learn.strategies.next_version import closed, moved
+from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.proximal import Proximal, proximal_terms
 from hocket.learn.strategies.recalled import number
 from hocket.learn.strategies.rounds import Round
@@ -49,6 +50,7 @@ class FedNova:
     cohort: int = 10  # K: devices per round
     momentum: float = 0.0  # rho of the local steps: that of [training]
     mu: float = 0.0  # of the proximal term that the devices add to their loss
+    parts: Parts = field(default_factory=Parts)  # n_i, and what counts where parts are trained
     kind: Literal["fednova"] = "fednova"
     half: ClassVar[type[Proximal]] = Proximal
     waits_for: ClassVar[str] = "cohort"
@@ -70,7 +72,7 @@ class FedNova:
 
     def init(self, model: Tensor) -> Work:
         """A round in which nothing has come yet."""
-        return Work(rounds.begin(model), Holders(0.0))
+        return Work(rounds.begin(model, damped=self.parts.damped), Holders(0.0))
 
     def step(
         self,
@@ -87,10 +89,10 @@ class FedNova:
         refused = rounds.refusal(now, memory.round, update)
         if refused is not None:
             return Step(now, memory, refused)
-        examples, norm = rounds.examples_of(update), self.norm(update.header)
-        rounds.add(memory.round, update, examples / norm)
-        memory.norms.add(update.held, examples * norm, memory.round.total)
-        weight = examples / memory.round.examples
+        own, norm = self.parts.weight(update), self.norm(update.header)
+        rounds.add(memory.round, update, own, own / norm)
+        memory.norms.add(update.held, own * norm, memory.round.total)
+        weight = own / memory.round.weight
         version = Version(now.version + 1)
         fill = len(memory.round.devices)
         if fill < self.cohort:
@@ -132,7 +134,13 @@ class FedNova:
     def recall(self, kept: Memory[Tensor], model: Tensor) -> Work:
         """The round as it was. Raises CorruptState."""
         round_ = rounds.recall(
-            self.kind, kept, model, self.cohort, facts=("full_norms",), parts=("part_norms",)
+            self.kind,
+            kept,
+            model,
+            self.cohort,
+            self.parts,
+            facts=("full_norms",),
+            tensors=("part_norms",),
         )
         full = number(self.kind, kept, "full_norms")
         return Work(round_, Holders(full, recalled_part(self.kind, kept, "norms", model)))

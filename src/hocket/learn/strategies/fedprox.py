@@ -6,7 +6,7 @@ MLSys 2020. arXiv:1812.06127
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from hocket.core.strategy import Global, Memory, Step
 from hocket.core.terms import LocalTerms
 from hocket.core.update import Update
 from hocket.learn.strategies import rounds
+from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.proximal import Proximal, proximal_terms
 from hocket.learn.strategies.rounds import Round
 
@@ -30,6 +31,7 @@ class FedProx:
 
     cohort: int = 10  # K: devices per round
     mu: float = 0.01  # 0.001 to 1 in the paper; 0: FedAvg
+    parts: Parts = field(default_factory=Parts)
     kind: Literal["fedprox"] = "fedprox"
     waits_for: ClassVar[str] = "cohort"
     half: ClassVar[type[Proximal]] = Proximal
@@ -45,7 +47,7 @@ class FedProx:
 
     def init(self, model: Tensor) -> Round:
         """A round in which nothing has come yet."""
-        return rounds.begin(model)
+        return rounds.begin(model, damped=self.parts.damped)
 
     def step(
         self,
@@ -55,7 +57,7 @@ class FedProx:
         base: Tensor,  # noqa: ARG002 - the protocol's; only mixing rules need the base
     ) -> Step[Tensor, Round]:
         """FedAvg's; raises InvalidUpdate when `num_examples` is below 1."""
-        return rounds.fold(now, memory, update, self.cohort)
+        return rounds.fold(now, memory, update, self.cohort, self.parts)
 
     def close(self, now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
         """The average of those that have come, as with a cohort of so many."""
@@ -68,4 +70,4 @@ class FedProx:
 
     def recall(self, kept: Memory[Tensor], model: Tensor) -> Round:
         """The round as it was. Raises CorruptState."""
-        return rounds.recall(self.kind, kept, model, self.cohort)
+        return rounds.recall(self.kind, kept, model, self.cohort, self.parts)

@@ -7,8 +7,9 @@ a journal must give the same bits, whether a base is still in memory or was read
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -33,30 +34,38 @@ class Mixed:
     moved_square: float  # <moved, moved>
 
 
-def mix(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float) -> Tensor:
-    """(1 - alpha) model + alpha (base + delta), a new tensor; what is not held stays as it was."""
+def mix(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float | Tensor) -> Tensor:
+    """(1 - alpha) model + alpha (base + delta), a new tensor; what is not held stays as it was.
+
+    `alpha` may be one for each entry (n, float32).
+    """
     after = POOL.take(len(model))
     room = POOL.take(min(_BLOCK, len(model)))
-    for m, b, d, held, out in _blocks(model, base, update, after):
+    for (m, b, d, held, out), share in zip(
+        _blocks(model, base, update, after), _shares(alpha), strict=False
+    ):
         moved = _displace(m, b, d, held, room[: len(m)])
-        torch.add(m, moved, alpha=alpha, out=out)
+        _advance(m, moved, share, out)
     return after
 
 
-def mix_and_measure(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float) -> Mixed:
+def mix_and_measure(
+    model: Tensor, base: Tensor, update: Update[Tensor], alpha: float | Tensor
+) -> Mixed:
     """As `mix`, and what the update would have moved the model by with alpha = 1."""
     after, moved = POOL.take(len(model)), POOL.take(len(model))
 
-    def work(blocks: Sequence[tuple[_Block, Tensor]]) -> list[float]:
+    def work(blocks: Sequence[tuple[_Block, float | Tensor, Tensor]]) -> list[float]:
         squares = []
-        for (m, b, d, held, out), place in blocks:
+        for (m, b, d, held, out), share, place in blocks:
             _displace(m, b, d, held, place)
-            torch.add(m, place, alpha=alpha, out=out)
+            _advance(m, place, share, out)
             squares.append(inner(place, place))
         return squares
 
     places = torch.split(moved, _BLOCK)
-    blocks = list(zip(_blocks(model, base, update, after), places, strict=True))
+    whole = _blocks(model, base, update, after)
+    blocks = list(zip(whole, _shares(alpha), places, strict=False))
     squares = by_two(work, blocks) if len(model) >= LONG else work(blocks)
     return Mixed(after, moved, math.fsum(squares))
 
@@ -79,6 +88,22 @@ def _displace(
     """Exactly `delta` when `base` equals `model`: the difference comes first."""
     add_block(torch.sub(base, model, out=out), delta)
     return out if held is None else out.mul_(held)
+
+
+def _advance(model: Tensor, moved: Tensor, alpha: float | Tensor, out: Tensor) -> None:
+    """Out = model + alpha moved. By entries in two roundings, so that no bit depends on the block.
+
+    (A fused product and sum may round otherwise where a block ends.)
+    """
+    if isinstance(alpha, Tensor):
+        torch.mul(moved, alpha, out=out).add_(model)
+    else:
+        torch.add(model, moved, alpha=alpha, out=out)
+
+
+def _shares(alpha: float | Tensor) -> Iterable[float | Tensor]:
+    """Of each block."""
+    return _cut(alpha) if isinstance(alpha, Tensor) else repeat(alpha)
 
 
 def _blocks(model: Tensor, base: Tensor, update: Update[Tensor], after: Tensor) -> Iterator[_Block]:

@@ -25,8 +25,8 @@ from hocket.learn.strategies.buffers import Buffer
 from hocket.learn.strategies.holders import Holders, recalled_part
 from hocket.learn.strategies.mixing import square_of
 from hocket.learn.strategies.next_version import closed, moved
+from hocket.learn.strategies.parts import examples_of
 from hocket.learn.strategies.recalled import foreign, number, tensor, truth
-from hocket.learn.strategies.rounds import examples_of
 
 _FRESH = 1
 """Up to this tau an update counts as agreeing with the last step, as in Plato."""

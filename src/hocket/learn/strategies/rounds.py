@@ -14,13 +14,13 @@ from torch import Tensor
 from hocket.core.ids import DeviceId, Version
 from hocket.core.strategy import Global, Memory, Step
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, Update
-from hocket.errors import InvalidUpdate
 from hocket.learn.sparse import accumulate
 from hocket.learn.strategies.holders import Holders, recalled_part
 from hocket.learn.strategies.next_version import closed, moved
+from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor, whole_number
 
-_MOST_EXAMPLES = 1 << 63
+_MOST_WEIGHT = 1 << 63
 
 
 @dataclass(slots=True)
@@ -28,14 +28,21 @@ class Round:
     """What has come in this round, already summed."""
 
     total: Tensor  # float64: sum of weight * delta, the weight being the rule's
-    examples: int = 0  # of all updates so far
-    holders: Holders = field(default_factory=Holders)  # their examples, at each entry
+    weight: int = 0  # of all updates so far
+    holders: Holders = field(default_factory=Holders)  # the same, at each entry
+    counts: Holders | None = None  # how many updates hold each entry; None where nothing is damped
     devices: set[DeviceId] = field(default_factory=set)
 
 
-def begin(model: Tensor) -> Round:
+def begin(model: Tensor, *, damped: bool = False) -> Round:
     """A round in which nothing has come yet."""
-    return Round(torch.zeros_like(model, dtype=torch.float64))
+    total = torch.zeros_like(model, dtype=torch.float64)
+    return Round(total, counts=Holders() if damped else None)
+
+
+def begin_next(model: Tensor, memory: Round) -> Round:
+    """The round after this one."""
+    return begin(model, damped=memory.counts is not None)
 
 
 def refusal(now: Global[Tensor], memory: Round, update: Update[Tensor]) -> Dropped | None:
@@ -57,30 +64,29 @@ def refusal(now: Global[Tensor], memory: Round, update: Update[Tensor]) -> Dropp
     return Dropped(DropReason.ROUND_OVER, message, now.version - header.base_version)
 
 
-def examples_of(update: Update[Tensor]) -> int:
-    """The update's weight in an average. Raises InvalidUpdate when it is below 1."""
-    examples = update.header.num_examples
-    if examples < 1:
-        raise InvalidUpdate(f"num_examples is {examples}; an average needs >= 1")
-    return examples
-
-
-def add(memory: Round, update: Update[Tensor], weight: float) -> None:
-    """Take the update into the round (in place), its delta `weight` times."""
-    examples = update.header.num_examples
-    accumulate(memory.total, update.delta, weight)
-    memory.examples += examples
+def add(memory: Round, update: Update[Tensor], weight: int, times: float | None = None) -> None:
+    """Take the update into the round (in place), its delta `times` times, `weight` if left out."""
+    accumulate(memory.total, update.delta, weight if times is None else times)
+    memory.weight += weight
     memory.devices.add(update.header.device_id)
-    memory.holders.add(update.held, examples, memory.total)
+    memory.holders.add(update.held, weight, memory.total)
+    if memory.counts is not None:
+        memory.counts.add(update.held, 1, memory.total)
 
 
 def mean(memory: Round) -> Tensor:
-    """The sum over the examples of each entry's holders (n, float64); no holder, no change."""
-    return memory.total / memory.holders.per_entry()
+    """The sum over the weights of each entry's holders (n, float64); no holder, no change.
+
+    Where the round is damped, times the share of its updates that hold the entry.
+    """
+    by = memory.total / memory.holders.per_entry()
+    if memory.counts is not None:
+        by.mul_(memory.counts.per_entry() / len(memory.devices))
+    return by
 
 
 def fold(
-    now: Global[Tensor], memory: Round, update: Update[Tensor], cohort: int
+    now: Global[Tensor], memory: Round, update: Update[Tensor], cohort: int, parts: Parts
 ) -> Step[Tensor, Round]:
     """The whole step of a plain average: take the update in (in place); the cohort-th closes.
 
@@ -90,28 +96,37 @@ def fold(
     refused = refusal(now, memory, update)
     if refused is not None:
         return Step(now, memory, refused)
-    examples = examples_of(update)
-    add(memory, update, examples)
-    weight, fill = examples / memory.examples, len(memory.devices)
+    own = parts.weight(update)
+    add(memory, update, own)
+    weight, fill = own / memory.weight, len(memory.devices)
     version = Version(now.version + 1)
     if fill < cohort:
         return Step(now, memory, Buffered(version, weight, 0, fill, cohort))
-    return Step(moved(now, mean(memory)), begin(now.model), Applied(version, weight, 0))
+    after = moved(now, mean(memory))
+    return Step(after, begin_next(now.model, memory), Applied(version, weight, 0))
 
 
 def close(now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
     """The average of what has come, as if the cohort had been so large; None if nothing has."""
     if not memory.devices:
         return None
-    return closed(moved(now, mean(memory)), begin(now.model))
+    return closed(moved(now, mean(memory)), begin_next(now.model, memory))
 
 
 def keep(memory: Round) -> Memory[Tensor]:
-    """The sums, copied, and who is in them; a round in which nothing has come has no sums."""
-    holders = memory.holders.keep("examples")
-    facts = {"devices": sorted(memory.devices), "examples": memory.examples, **holders.facts}
-    total = {"total": memory.total.clone()} if memory.devices else {}
-    return Memory(facts, {**total, **holders.tensors})
+    """The sums, copied, and who is in them; a round in which nothing has come has no sums.
+
+    The weights are stored as "examples", whatever they are.
+    """
+    facts = {"devices": sorted(memory.devices), "examples": memory.weight}
+    tensors = {"total": memory.total.clone()} if memory.devices else {}
+    sums = [memory.holders.keep("examples")]
+    if memory.counts is not None:
+        sums.append(memory.counts.keep("counts"))
+    for each in sums:
+        facts |= each.facts
+        tensors |= each.tensors
+    return Memory(facts, tensors)
 
 
 def recall(
@@ -119,25 +134,33 @@ def recall(
     kept: Memory[Tensor],
     model: Tensor,
     cohort: int,
+    parts: Parts | None = None,
     *,
     facts: tuple[str, ...] = (),
-    parts: tuple[str, ...] = (),
+    tensors: tuple[str, ...] = (),
 ) -> Round:
     """The round as it was. Raises CorruptState.
 
-    `facts` and `parts` name what the rule keeps besides, parts where there are submodels.
+    `facts` and `tensors` name what the rule keeps besides, tensors where there are submodels.
     """
+    parts = parts or Parts()
     known = names(kind, kept, "devices")
     if len(known) >= cohort:
         raise foreign(kind, f"{len(known)} devices are in a round of {cohort}")
-    examples = whole_number(kind, kept, "examples", len(known), _MOST_EXAMPLES)
-    full = whole_number(kind, kept, "full_examples", 0, examples)
+    weight = whole_number(kind, kept, "examples", len(known), _MOST_WEIGHT)
+    full = whole_number(kind, kept, "full_examples", 0, weight)
     expected = {"total"} if known else set()
-    if full < examples:
-        expected |= {"part_examples", *parts}
-    check_names(kind, kept, ("devices", "examples", "full_examples", *facts), expected)
+    counted = {"full_counts"} if parts.damped else set()
+    if full < weight:
+        expected |= {"part_examples", *tensors, *(["part_counts"] if parts.damped else [])}
+    every = ("devices", "examples", "full_examples", *counted, *facts)
+    check_names(kind, kept, every, expected)
+    counts = None
+    if parts.damped:
+        whole = whole_number(kind, kept, "full_counts", 0, len(known))
+        counts = Holders(whole, recalled_part(kind, kept, "counts", model))
     if not known:
-        return begin(model)
+        return begin(model, damped=parts.damped)
     total = tensor(kind, kept, "total", tuple(model.shape), torch.float64).clone()
     holders = Holders(full, recalled_part(kind, kept, "examples", model))
-    return Round(total, examples, holders, set(map(DeviceId, known)))
+    return Round(total, weight, holders, counts, set(map(DeviceId, known)))

@@ -2,7 +2,8 @@
 
 DISTREAL (AAAI 2022): MAC_l = kept filters * kept inputs * kernel * output positions. A training
 step costs about three times its forward pass for every layer but the first, so ratios of these
-numbers stand for ratios of training work.
+numbers stand for ratios of training work. What has no weights, such as the products of attention,
+is not counted.
 """
 
 from __future__ import annotations
@@ -78,9 +79,16 @@ def forward_cost(
         weight = called.get_parameter("weight")
         layers.append(LayerCost(weights[names[id(weight)]], _positions(called, output)))
 
+    def note_attention(called: Any, _inputs: Any, output: tuple[Tensor, Tensor | None]) -> None:
+        positions = output[0].numel() // called.embed_dim  # of the one example
+        used = [t for t in (called.in_proj_weight, called.out_proj.weight) if t is not None]
+        layers.extend(LayerCost(weights[names[id(weight)]], positions) for weight in used)
+
     for part in hollow.modules():
         if isinstance(part, _COSTED):
             part.register_forward_hook(note)
+        elif isinstance(part, nn.MultiheadAttention):
+            part.register_forward_hook(note_attention)
     try:
         hollow(torch.zeros(1, *input_shape, device="meta"))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:

@@ -82,6 +82,31 @@ def kept_sizes(graph: ChannelGraph, vector: Sequence[float]) -> tuple[int, ...]:
     )
 
 
+def shares_of(graph: ChannelGraph, sizes: Sequence[int]) -> DropoutVector:
+    """The dropout vector that keeps just so many channels of each group."""
+    return tuple(1.0 - kept / size for kept, size in zip(sizes, graph.sizes, strict=True))
+
+
+def draw_orders(graph: ChannelGraph, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """For each group an order of its channels, drawn whatever will be kept of them."""
+    return tuple(torch.randperm(size, generator=generator) for size in graph.sizes)
+
+
+def first_of(graph: ChannelGraph, sizes: Sequence[int], orders: Sequence[Tensor]) -> IndexPlan:
+    """The plan that keeps the first `sizes[g]` channels in the order of group g.
+
+    From the same orders, a vector that drops more keeps a part of what one keeps that drops less:
+    vectors can be compared under common random numbers.
+    """
+    return IndexPlan(
+        graph,
+        tuple(
+            None if kept == size else order[:kept].sort().values
+            for kept, size, order in zip(sizes, graph.sizes, orders, strict=True)
+        ),
+    )
+
+
 def draw(graph: ChannelGraph, vector: Sequence[float], generator: torch.Generator) -> IndexPlan:
     """Draw the channels that one mini-batch keeps, uniformly and without replacement.
 

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch.fx import Node
 
 from hocket.errors import ModelError
 from hocket.learn.flat import manifest_of
+from hocket.learn.submodels.axes import OPAQUE, Bare, Layout
 from hocket.learn.submodels.layout import ChannelGraph
-from hocket.learn.submodels.rules import MODULE_RULES, OPERATION_RULES, unknown
-from hocket.learn.submodels.trace import OPAQUE, Layout, Trace
+from hocket.learn.submodels.rules import (
+    MODULE_RULES,
+    NARROW_RULES,
+    OPERATION_RULES,
+    SEVERAL_INPUTS,
+    TAKES_BARE,
+    unknown,
+)
+from hocket.learn.submodels.rules.rule import argument
+from hocket.learn.submodels.trace import Trace
 
 _SIZE_ATTRIBUTES = frozenset({"shape", "ndim", "device", "dtype"})
 _ARITHMETIC = frozenset({"_operator", "builtins", "math"})
@@ -28,33 +39,55 @@ def channel_graph(module: nn.Module, *, linear: bool = False) -> ChannelGraph:
     A group is a set of channels that exist or are dropped together: the filters of one
     convolution, or of several whose outputs are added. Groups are numbered in the order of the
     forward pass. The model's input and output axes belong to none. Behind a flatten a channel is
-    a run of columns, behind a concatenation an axis holds several groups.
+    a run of columns, behind a concatenation an axis holds several groups. Where heads of attention
+    or groups of a convolution or norm must keep their number, the group is what one of them has,
+    and the axis holds it several times.
 
     Args:
         module: a model whose forward pass `torch.fx` can trace.
-        linear: whether hidden units of linear layers can be dropped too; DISTREAL drops filters.
+        linear: whether all hidden units of linear layers can be dropped too. DISTREAL drops
+            filters; a linear layer that works on each position of a sequence has them as well.
+            Units that are added to filters or weigh them are dropped with them in any case.
 
     Raises:
         ModelError: the module cannot be traced, or a node to which droppable channels flow has
             no rule; the message names the node. Such a model trains at full width only.
     """
-    trace = _trace(module, linear=linear)
-    values: dict[Node, Layout | None] = {}
-    for node in _traced(module).nodes:
-        values[node] = _follow(trace, module, node, values)
-    return trace.graph()
+    nodes = traced(module)
+    if linear:
+        return _followed(module, nodes, None).graph()
+    units = _beside_filters(module, nodes)
+    try:
+        return _followed(module, nodes, units).graph()
+    except ModelError:
+        if not units:
+            raise
+    return _followed(module, nodes, frozenset()).graph()
 
 
-def _trace(module: nn.Module, *, linear: bool) -> Trace:
+def _beside_filters(module: nn.Module, nodes: fx.Graph) -> frozenset[str]:
+    """Weights of units that would go with filters, such as those that weigh a layer's channels."""
+    try:
+        return _followed(module, nodes, None).groups.beside_filters()
+    except ModelError:
+        return frozenset()
+
+
+def _followed(module: nn.Module, nodes: fx.Graph, units: frozenset[str] | None) -> Trace:
     named = [*module.named_parameters(), *module.named_buffers()]
     manifest = manifest_of(module)
     held = {tensor.name for tensor in manifest.tensors}
     names = {id(tensor): name for name, tensor in named if name in held}
-    return Trace(manifest, names, droppable_linear=linear)
+    trace = Trace(manifest, names, units)
+    for node in nodes.nodes:
+        trace.values[node] = _follow(trace, module, node)
+    return trace
 
 
 class _OwnThread(fx.Tracer):
     """Traces what its own thread does, and lets other threads run their models as ever."""
+
+    proxy_buffer_attributes = True  # so that a part of one, such as of a mask, can be asked for
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +105,13 @@ class _OwnThread(fx.Tracer):
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
+    def iter(self, obj: Any) -> Iterator[Any]:
+        """As torch.fx, and of a number of chunks wherever they are unpacked."""
+        chunks = argument(obj.node, 1, "chunks", None)
+        if obj.node.target in {"chunk", torch.chunk} and isinstance(chunks, int):
+            return iter([obj[at] for at in range(chunks)])
+        return super().iter(obj)
+
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """As torch.fx, in the thread that traces."""
         if threading.get_ident() != self._thread:
@@ -79,7 +119,7 @@ class _OwnThread(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
-def _traced(module: nn.Module) -> fx.Graph:
+def traced(module: nn.Module) -> fx.Graph:
     """The forward pass of one input; further arguments take their defaults."""
     parameters = inspect.signature(module.forward).parameters.values()
     optional = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -91,51 +131,68 @@ def _traced(module: nn.Module) -> fx.Graph:
         raise ModelError(msg) from error
 
 
-def _follow(
-    trace: Trace, module: nn.Module, node: Node, values: dict[Node, Layout | None]
-) -> Layout | None:
+def _follow(trace: Trace, module: nn.Module, node: Node) -> Layout | None:
     """The layout of a node's value; None for sizes and other values that are no tensors."""
-    inputs = [x for x in (values[n] for n in node.all_input_nodes) if x is not None]
     match node.op:
         case "placeholder":
             return OPAQUE
         case "get_attr":
             return _attribute(trace, module, str(node.target))
         case "output":
-            for layout in inputs:
-                trace.fix(layout.segments)
+            for argument in node.all_input_nodes:
+                trace.fix(trace.of(argument).segments)
             return None
         case "call_module":
-            return _module(trace, node, module.get_submodule(str(node.target)), inputs)
+            return _module(trace, node, module.get_submodule(str(node.target)))
         case _:
-            return _operation(trace, node, inputs)
+            return _operation(trace, node)
 
 
-def _operation(trace: Trace, node: Node, inputs: list[Layout]) -> Layout | None:
+def _operation(trace: Trace, node: Node) -> Layout | None:
+    tensors = [n for n in node.all_input_nodes if trace.values[n] is not None]
     if _asks_for_size(node):
         return None
-    if not inputs:  # arithmetic on sizes, or a tensor made on the spot
+    if not tensors:  # arithmetic on sizes, or a tensor made on the spot
         return None if getattr(node.target, "__module__", None) in _ARITHMETIC else OPAQUE
-    return OPERATION_RULES.get(node.target, unknown)(trace, node, inputs)
+    if node.target in TAKES_BARE:
+        inputs = [trace.values[n] or OPAQUE for n in tensors]
+    else:
+        inputs = [trace.of(n) for n in tensors]
+    if not any(x.segments or x.bare for x in inputs):
+        narrow = NARROW_RULES.get(node.target)
+        return Layout(narrow=narrow is not None and narrow(node, inputs))
+    try:
+        if any(x.pieces for x in inputs) and node.target is not operator.getitem:
+            return unknown(trace, node, inputs)
+        return OPERATION_RULES.get(node.target, unknown)(trace, node, inputs)
+    except ModelError:
+        if any(trace.droppable(x.segments) for x in inputs):
+            raise
+        return unknown(trace, node, [trace.of(n) for n in tensors])
 
 
-def _module(trace: Trace, node: Node, called: nn.Module, inputs: list[Layout]) -> Layout:
+def _module(trace: Trace, node: Node, called: nn.Module) -> Layout:
+    inputs = [trace.of(n) for n in node.all_input_nodes if trace.values[n] is not None]
     rule = MODULE_RULES.get(type(called))
-    if rule is None or len(inputs) != 1:
-        for tensor in (*called.parameters(), *called.buffers()):
-            if id(tensor) in trace.names:
-                trace.rigid.add(trace.names[id(tensor)])
-        return unknown(trace, node, inputs)
-    return rule(trace, node, called, inputs[0])
+    alone = len(inputs) == 1 or type(called) in SEVERAL_INPUTS
+    try:
+        if rule is not None and alone and not any(x.pieces for x in inputs):
+            return rule(trace, node, called, inputs[0])
+    except ModelError:
+        if any(trace.droppable(x.segments) for x in inputs):
+            raise
+    for tensor in (*called.parameters(), *called.buffers()):
+        if id(tensor) in trace.names:
+            trace.rigid.add(trace.names[id(tensor)])
+    return unknown(trace, node, inputs)
 
 
 def _attribute(trace: Trace, module: nn.Module, target: str) -> Layout:
-    """A tensor used outside a layer keeps its size, and so does what it is combined with."""
+    """A tensor used outside a layer; one that the manifest does not have keeps its size."""
     owner, _, attribute = target.rpartition(".")
     value = getattr(module.get_submodule(owner), attribute)
-    if id(value) in trace.names:
-        trace.rigid.add(trace.names[id(value)])
-    return OPAQUE
+    name = trace.names.get(id(value))
+    return OPAQUE if name is None else Layout(bare=Bare(name, tuple(value.shape)))
 
 
 def _asks_for_size(node: Node) -> bool:

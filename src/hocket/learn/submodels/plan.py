@@ -1,4 +1,4 @@
-"""Index plans: which entries of each tensor a submodel holds (HeteroFL, Federated Dropout).
+"""Index plans: which entries a submodel holds (HeteroFL, Federated Dropout, FedRolex).
 
 Diao, Ding, Tarokh. HeteroFL. ICLR 2021. The input axis of a layer keeps what the output axes of
 the layers before it keep; input channels and classes are always whole.
@@ -125,7 +125,9 @@ def plan_of(graph: ChannelGraph, spec: SubmodelSpec) -> IndexPlan:
 
     LEADING keeps channels 0 .. k-1. RANDOM gives each channel the hash xxh3_64 (seed 0) of 24
     bytes, the little-endian uint64 triple (spec seed, group index, channel), and keeps the k
-    channels of smallest hash (the lower channel on a tie), in ascending order of channel.
+    channels of smallest hash (the lower channel on a tie), in ascending order of channel. ROLLING
+    keeps k neighbours from channel (spec seed mod K) on, with 0 behind K - 1 (FedRolex, the
+    paper's direction), in ascending order of channel too.
 
     Raises:
         InvalidRequest: a share outside (0, 1], one share for each group missing, or a seed
@@ -140,11 +142,19 @@ def plan_of(graph: ChannelGraph, spec: SubmodelSpec) -> IndexPlan:
         count = max(1, math.ceil(share * size))
         if count == size:
             kept.append(None)
-        elif spec.rule is ChannelRule.LEADING:
-            kept.append(torch.arange(count))
         else:
-            kept.append(torch.tensor(_smallest_hashes(spec.seed, layer, size, count)))
+            kept.append(_channels(spec, layer, size, count))
     return IndexPlan(graph, tuple(kept))
+
+
+def _channels(spec: SubmodelSpec, layer: int, size: int, count: int) -> Tensor:
+    match spec.rule:
+        case ChannelRule.LEADING:
+            return torch.arange(count)
+        case ChannelRule.ROLLING:
+            return ((spec.seed % size + torch.arange(count)) % size).sort().values
+        case ChannelRule.RANDOM:
+            return torch.tensor(_smallest_hashes(spec.seed, layer, size, count))
 
 
 def _shares(graph: ChannelGraph, keep: Sequence[float]) -> tuple[float, ...]:

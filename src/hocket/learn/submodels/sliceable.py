@@ -18,11 +18,13 @@ from hocket.core.manifest import BYTES_PER_VALUE, Manifest
 from hocket.core.payload import CodecId, Packing, Payload, PayloadHeader, TensorHeader
 from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Update, UpdateHeader
-from hocket.errors import InvalidRequest, NotFinite
+from hocket.errors import InvalidRequest, InvalidUpdate, NotFinite
 from hocket.learn.codecs.payload import decode_delta
 from hocket.learn.digest import octets_of
+from hocket.learn.flat import views
 from hocket.learn.inner import inner
 from hocket.learn.sparse import dense
+from hocket.learn.submodels.head import Head
 from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.plan import IndexPlan, plan_of
 
@@ -36,11 +38,20 @@ class Sliceable:
     graph: ChannelGraph
     _plans: OrderedDict[SubmodelSpec, IndexPlan]
     exchanges: bool = False  # updates hold the exchanged vector behind the delta
+    head: Head | None = None  # updates move the rows of their own classes only; None: of all
+    fixed: frozenset[str] = frozenset()  # tensors that no update moves, by name
 
     @classmethod
-    def of(cls, graph: ChannelGraph, *, exchanges: bool = False) -> Sliceable:
+    def of(
+        cls,
+        graph: ChannelGraph,
+        *,
+        exchanges: bool = False,
+        head: Head | None = None,
+        fixed: frozenset[str] = frozenset(),
+    ) -> Sliceable:
         """No plan is known yet."""
-        return cls(graph, OrderedDict(), exchanges)
+        return cls(graph, OrderedDict(), exchanges, head, fixed)
 
     @property
     def manifest(self) -> Manifest:
@@ -61,6 +72,19 @@ class Sliceable:
         while len(self._plans) > MAX_PLANS:
             self._plans.popitem(last=False)
         return plan
+
+    def check_labels(self, header: UpdateHeader) -> None:
+        """Raise InvalidUpdate for labels that the model does not have, or the task has no use of.
+
+        They must ascend, and be there where updates move the rows of their own classes only.
+        """
+        if self.head is not None:
+            self.head.check(header.labels)
+        elif header.labels:
+            raise InvalidUpdate(
+                "labels are given, but this task's loss is not masked: every class counts; leave "
+                "them out"
+            )
 
     def update_manifest(self, plan: IndexPlan) -> Manifest:
         """Names and shapes of the tensors of an update of this part."""
@@ -88,6 +112,7 @@ class Sliceable:
 
         Raises NotFinite, CorruptPayload, PayloadTooLarge, ShapeMismatch or InvalidUpdate.
         """
+        self.check_labels(header)
         decoded = decode_delta(payload, self.update_manifest(plan))
         if not math.isfinite(decoded.square):
             # Finite, yet so large that the model would overflow before long.
@@ -101,17 +126,41 @@ class Sliceable:
             delta, held = decoded.delta, None
         else:
             delta, held = plan.scatter(dense(decoded.delta))
+        square: float | None = decoded.square
+        if self.head is not None or self.fixed:
+            delta, held, square = self._limited(header, delta, held)
         wire_bytes = payload.header.wire_bytes
         codec = main_codec(payload.header)
-        return Update(header, delta, held, wire_bytes, codec, decoded.square)
+        return Update(header, delta, held, wire_bytes, codec, square)
+
+    def _limited(
+        self, header: UpdateHeader, whole: Tensor, held: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, float]:
+        """Without what it may not move: rows of other classes, and what is fixed.
+
+        Nobody moves that, so of what is fixed a zero is enough, and the mask stays as it is.
+        """
+        delta = dense(whole).clone()
+        tensors = views(delta, self.manifest)
+        for name in self.fixed:
+            tensors[name].zero_()
+        if self.head is not None:
+            held = torch.ones_like(delta) if held is None else held
+            for vector in (delta, held):
+                self.head.clear_others(vector, header.labels, self.manifest)
+        return delta, held, inner(delta, delta)
 
     def _exchanged(self, header: UpdateHeader, payload: Payload, both: Tensor) -> Update[Tensor]:
         """The update of a rule that exchanges: of the whole model, its vector behind the delta."""
         size = self.manifest.size
         delta = both[:size]
+        held = None
+        if self.head is not None or self.fixed:
+            delta, held, _ = self._limited(header, delta, None)
         return Update(
             header,
             delta,
+            held,
             wire_bytes=payload.header.wire_bytes,
             codec=main_codec(payload.header),
             square=inner(delta, delta),

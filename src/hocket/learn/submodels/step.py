@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from hocket.core.sizing.size import FisherForm
 from hocket.errors import NotFinite
 from hocket.learn.features import Watch, required
 from hocket.learn.flat import views
 from hocket.learn.local_rule import LocalHalf
+from hocket.learn.masked_loss import LossMask, masked
 from hocket.learn.sgd import TrainingRules, clip, descend
+from hocket.learn.submodels.fisher import Dressed, per_sample, proxy
+from hocket.learn.submodels.fit import call
 from hocket.learn.submodels.plan import IndexPlan, gather, put
 
 NO_SCALE: Mapping[str, float] = MappingProxyType({})
@@ -34,6 +38,7 @@ class BatchLoss:
 
     mean: float
     mean_square: float
+    fisher: float = 0.0  # the score of the mini-batch (WHALE-FL); 0: not measured
 
 
 def sliced_step(
@@ -47,6 +52,8 @@ def sliced_step(
     rescale: bool = False,
     scale: Mapping[str, float] = NO_SCALE,
     half: LocalHalf | None = None,
+    fisher: FisherForm | None = None,
+    mask: LossMask | None = None,
 ) -> BatchLoss:
     """Train one mini-batch in place on the submodel that `plan` keeps.
 
@@ -66,6 +73,8 @@ def sliced_step(
         scale: further factors by tensor name; those of the submodel that `plan` is drawn from.
         half: the client half of a method; its penalty joins the loss, and it corrects the gradient
             before that is clipped. With None nothing is added, not even a rounding.
+        fisher: which Fisher score to measure besides; it changes no bit of the step.
+        mask: the classes that count in the loss; None: all.
 
     Returns:
         The cross-entropy of the mini-batch before the step.
@@ -81,14 +90,13 @@ def sliced_step(
     leaves = {name: small[name].detach().requires_grad_() for name in trained}
     # Copies, because a forward pass that updates them must not touch the weights' storage.
     buffers = {name: tensor.clone() for name, tensor in small.items() if name not in leaves}
-    used = scaled(leaves | buffers, scale)
-    if rescale:
-        used = scaled(used, scales(plan))
+    dressed = partial(_dressed, buffers, scale, scales(plan) if rescale else NO_SCALE)
     module.train()
     inputs, labels = batch
     features = None if half is None else half.features
     with nullcontext(Watch()) if features is None else features.watch() as seen:
-        chances = F.log_softmax(functional_call(module, used, (inputs,)), dim=1)
+        scores = call(module, dressed(leaves), inputs)
+    chances = F.log_softmax(masked(mask, scores), dim=1)
     loss = F.nll_loss(chances, labels)  # the two halves of cross_entropy, with the same bits
     value = BatchLoss(float(loss.detach()), _mean_square(chances, labels))
     check_finite(value.mean)
@@ -98,6 +106,9 @@ def sliced_step(
             check_finite(float(penalty.detach()))
             loss = loss + penalty
     gradients = _gradients(loss, leaves)
+    if fisher is not None:
+        score = _score(fisher, module, gradients, dressed, batch, leaves, mask)
+        value = replace(value, fisher=score)
     if half is not None:
         half.correct(gradients, small, lambda name, t: gather(t, index.get(name, ())))
     if rules.gradient_clip_norm is not None:
@@ -115,6 +126,33 @@ def sliced_step(
         for name, after in buffers.items():
             put(whole[name], index.get(name, ()), after)
     return value
+
+
+def _dressed(
+    buffers: Mapping[str, Tensor],
+    scale: Mapping[str, float],
+    rescaling: Mapping[str, float],
+    trained: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """What the forward pass uses."""
+    return scaled(scaled({**trained, **buffers}, scale), rescaling)
+
+
+def _score(
+    fisher: FisherForm,
+    module: nn.Module,
+    gradients: Mapping[str, Tensor],
+    dressed: Dressed,
+    batch: tuple[Tensor, Tensor],
+    leaves: Mapping[str, Tensor],
+    mask: LossMask | None,
+) -> float:
+    """The module is in training mode before and after."""
+    if fisher == "proxy":
+        return proxy(gradients.values(), len(batch[1]))
+    score = per_sample(module, leaves, dressed, batch, mask)
+    module.train()
+    return score
 
 
 def _mean_square(chances: Tensor, labels: Tensor) -> float:

@@ -131,27 +131,40 @@ def test_a_layer_called_twice_has_one_group() -> None:
     assert graph.axes["again.weight"] == ((Segment(4, 0),), (Segment(4, 0),))
 
 
-def test_a_bare_parameter_keeps_what_it_scales_whole() -> None:
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first = nn.Conv2d(1, 4, 3)
-            self.scale = nn.Parameter(torch.ones(4, 1, 1))
-            self.second = nn.Conv2d(4, 3, 3)
-            self.head = nn.Linear(3, 2)
+class Scaled(nn.Module):
+    """A parameter between two convolutions, used by any function."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            logits: Tensor = self.head(self.second(self.first(x) * self.scale).mean((2, 3)))
-            return logits
+    def __init__(self, use: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3)
+        self.scale = nn.Parameter(torch.ones(4, 1, 1))
+        self.use = use
+        self.second = nn.Conv2d(4, 3, 3)
+        self.head = nn.Linear(3, 2)
 
-    assert [g.name for g in channel_graph(Scaled()).groups] == ["second"]
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.use(self.first(x), self.scale)
+        logits: Tensor = self.head(self.second(x).mean((2, 3)))
+        return logits
+
+
+def test_a_bare_parameter_follows_what_it_scales() -> None:
+    graph = channel_graph(Scaled(lambda x, scale: x * scale))
+    assert [g.name for g in graph.groups] == ["first", "second"]
+    assert graph.axes["scale"] == ((Segment(4, 0),),)
+
+
+def test_a_bare_parameter_that_no_rule_follows_keeps_what_it_scales_whole() -> None:
+    graph = channel_graph(Scaled(lambda x, scale: x * torch.cumsum(scale, 0)))
+    assert [g.name for g in graph.groups] == ["second"]
+    assert "scale" not in graph.axes
 
 
 @pytest.mark.parametrize(
     ("between", "middle", "named"),
     [
-        (torch.relu, nn.Conv2d(4, 4, 3, groups=4), "'middle'.*grouped convolution"),
-        (torch.relu, nn.GroupNorm(2, 4), "'middle'.*several channels"),
+        (torch.relu, nn.LocalResponseNorm(2), "'middle'.*several channels"),
+        (torch.relu, nn.Softmax(dim=1), "'middle'.*several channels"),
         (
             torch.relu,
             nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
@@ -159,10 +172,20 @@ def test_a_bare_parameter_keeps_what_it_scales_whole() -> None:
         ),
         (torch.relu, nn.ConvTranspose2d(4, 4, 3), "'middle'.*no rule"),
         (lambda x: torch.cumsum(x, 1), None, "'cumsum'.*no rule"),
-        (lambda x: x.view(-1, 4, 8, 8), None, "'view'.*only flatten"),
-        (lambda x: x.permute(0, 1, 3, 2), None, "'permute'.*no rule"),
+        (lambda x: x.view(-1, 4, 8, 8), None, "'view'.*give -1"),
+        (lambda x: x.reshape(x.shape[0], 2, 2, -1), None, "'reshape'.*give -1"),
+        (lambda x: x.flatten(0, 1), None, "'flatten'.*give -1"),
+        (lambda x: x.permute(0, 1, 3, 2).permute(0, 2, 1), None, "'permute_1'.*number of axes"),
+        (lambda x: x[:, :2], None, "'getitem'.*some of the channels"),
+        (lambda x: x[torch.tensor([0])], None, "'getitem'.*numbers and slices"),
+        (lambda x: x.chunk(3, 1)[0], None, "'chunk'.*4 channels do not make 3"),
+        (lambda x: x.chunk(2, 1)[0], None, "'second'.*takes 4 columns but 2"),
+        (lambda x: x.unbind(1)[0], None, "'unbind'.*before the channels"),
+        (lambda x: x @ x, None, "'matmul'.*both of its axes"),
+        (lambda x: x.flatten(2) @ x.flatten(2).transpose(1, 2), None, "'matmul'"),
+        (lambda x: F.max_pool1d(x.flatten(2).transpose(1, 2), 2), None, "'max_pool1d'.*along"),
         (lambda x: x.mean(1, keepdim=True), None, "'mean'.*no rule"),
-        (lambda x: torch.cat([x, x], 2), None, "'cat'.*axis 1"),
+        (lambda x: torch.cat([x, torch.cumsum(x, 2)], 1), None, "'cumsum'.*no rule"),
         (lambda x: F.softmax(x, dim=1), None, "'softmax'.*several channels"),
     ],
 )
@@ -173,9 +196,16 @@ def test_a_node_without_a_rule_is_named(
         channel_graph(Between(between, middle))
 
 
-def test_group_norm_is_fine_where_nothing_can_be_dropped() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4))
+def test_a_layer_without_a_rule_is_fine_where_nothing_can_be_dropped() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.LocalResponseNorm(2))
+    with pytest.raises(ModelError, match="'_1'"):
+        channel_graph(nn.Sequential(*net, nn.Conv2d(4, 2, 3)))
     assert channel_graph(net).groups == ()
+
+
+def test_maps_joined_along_another_axis_keep_the_same_channels() -> None:
+    graph = channel_graph(Between(lambda x: torch.cat([x, torch.relu(x)], 2)))
+    assert [(g.name, g.size) for g in graph.groups] == [("first", 4), ("second", 6)]
 
 
 def test_control_flow_on_values_cannot_be_traced() -> None:

@@ -10,7 +10,7 @@ import torch
 import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_nets import ConcatNet, NormNet, PlainNet, ResNet, heterofl_cnn, shake
+from support.small_nets import ConcatNet, NormNet, PlainNet, ResNet, shake
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -21,7 +21,7 @@ from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.layout import undroppable
 from hocket.learn.submodels.plan import IndexPlan, plan_of
 
-RULES = [ChannelRule.LEADING, ChannelRule.RANDOM]
+RULES = list(ChannelRule)
 NETS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (PlainNet((4, 6, 5), maps=8), (3, 8, 8)),
     (NormNet(), (1, 6, 6)),
@@ -115,6 +115,38 @@ def test_random_is_a_function_of_the_seed() -> None:
     )
 
 
+def test_rolling_keeps_a_window_of_neighbours_round_the_end() -> None:
+    """submodels.md 4.8 item 5 with the paper's direction (4.3): K = 8, k = 3."""
+    graph = channel_graph(PlainNet((8, 5, 8)))
+    windows = []
+    for version in range(8):
+        kept = plan_of(graph, SubmodelSpec((0.375,), ChannelRule.ROLLING, version)).kept[0]
+        assert kept is not None
+        windows.append(kept.tolist())
+    assert windows[:4] == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
+    assert windows[6:] == [[0, 6, 7], [0, 1, 7]]  # in ascending order
+    # Layers of other sizes drift apart: version 7 begins at 7 mod 5 there.
+    other = plan_of(graph, SubmodelSpec((0.375,), ChannelRule.ROLLING, 7)).kept[1]
+    assert other is not None
+    assert other.tolist() == [2, 3]
+    far = plan_of(graph, SubmodelSpec((0.375,), ChannelRule.ROLLING, 2**64 - 1)).kept[0]
+    assert far is not None
+    assert far.tolist() == windows[7]  # 2**64 - 1 = 7 mod 8
+
+
+@pytest.mark.parametrize("keep", [0.0625, 0.3, 0.5, 0.9])
+def test_rolling_trains_each_channel_k_times_in_k_rounds_of_as_many_channels(keep: float) -> None:
+    size, begin = 11, 40
+    graph = channel_graph(PlainNet((size, 4, 4)))
+    count = [0] * size
+    for version in range(begin, begin + size):
+        kept = plan_of(graph, SubmodelSpec((keep,), ChannelRule.ROLLING, version)).kept[0]
+        assert kept is not None
+        for channel in kept.tolist():
+            count[channel] += 1
+    assert count == [math.ceil(keep * size)] * size
+
+
 def test_one_share_a_group_leaves_whole_groups_alone() -> None:
     net = PlainNet((4, 6, 5), maps=8)
     sliced = plan_of(channel_graph(net), SubmodelSpec((1.0, 0.5, 1.0)))
@@ -195,22 +227,6 @@ def test_static_coverage_of_heterofl_levels() -> None:
         count += torch.ones_like(count) if held is None else held
     seen = views(count, graph.manifest)["0.bias"].tolist()
     assert seen == [5] * 4 + [4] * 4 + [3] * 8 + [2] * 16 + [1] * 32
-
-
-@pytest.mark.parametrize(
-    ("net", "published"),
-    [
-        ("cnn", (1_556_874, 391_370, 98_922, 25_274, 6_594)),
-        ("resnet18", (11_172_170, 2_796_714, 701_018, 176_178, 44_510)),
-    ],
-)
-def test_parameter_counts_of_heterofl(net: str, published: tuple[int, ...]) -> None:
-    with torch.device("meta"):
-        module = heterofl_cnn() if net == "cnn" else ResNet((64, 128, 256, 512))
-    graph = channel_graph(module)
-    for level, expected in enumerate(published):
-        manifest = plan_of(graph, SubmodelSpec((0.5**level,))).sliced_manifest
-        assert sum(t.size for t in manifest.tensors if t.trainable) == expected
 
 
 def test_a_slice_of_a_slice_is_a_slice() -> None:
