@@ -12,6 +12,7 @@ from hocket.cli.bench import bench
 from hocket.cli.compare import compare
 from hocket.cli.demo import demo
 from hocket.cli.doctor import doctor
+from hocket.cli.dropout import dropout
 from hocket.cli.export import export
 from hocket.cli.inspect import devices, lineage, status, versions
 from hocket.cli.replay import replay
@@ -40,6 +41,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(bench, name="bench")
+app.add_typer(dropout, name="dropout")
 
 
 def _print_version(asked: bool) -> None:

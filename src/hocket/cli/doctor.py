@@ -29,6 +29,7 @@ PACKAGES = {
     "hocket_device": "pip install ./services/device in a checkout",
     "torch": "pip install '.[torch]' in a checkout",
     "matplotlib": "pip install '.[report]' in a checkout",
+    "pymoo": "pip install '.[search]' in a checkout",
 }
 
 

@@ -31,6 +31,7 @@ from hocket.cli.compare.comparing import Done, Wishes, compare, plan_of
 from hocket.cli.compare.figures import curve_of, draw_curves
 from hocket.cli.compare.markdown import write_report
 from hocket.cli.compare.words import cells, chance, header, statements
+from hocket.cli.compare.worker import simulating
 from hocket.errors import CorruptState, HocketError, StartupError, TaskError
 from hocket.sim.study.jobs import Failure, Job, Made, Outcome, Row
 from hocket.sim.study.planning import Plan
@@ -484,7 +485,7 @@ def test_jobs_run_on_a_ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", ray)
     told: dict[int, Outcome] = {}
-    with on_ray.OnRay() as engine:
+    with on_ray.OnRay(simulating) as engine:
         assert engine.lanes == 24
         assert ray.asked == {"num_cpus": 1, "max_retries": 1}
         jobs = [seeded(5), seeded(7), seeded(9)]
@@ -496,7 +497,7 @@ def test_jobs_run_on_a_ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_gpu_each_job_has_one_of_the_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = FakeRay(GPU=3.0)
     monkeypatch.setitem(sys.modules, "ray", ray)
-    with on_ray.OnRay("cuda") as engine:
+    with on_ray.OnRay(simulating, "cuda") as engine:
         assert engine.lanes == 3
     assert ray.asked == {"num_cpus": 1, "num_gpus": 1, "max_retries": 1}
 
@@ -506,7 +507,7 @@ def test_a_cluster_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     ray = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", ray)
     with pytest.raises(TaskError, match="no machine of the Ray cluster offers a GPU"):
-        on_ray.OnRay("cuda")
+        on_ray.OnRay(simulating, "cuda")
     assert not ray.is_up
 
 
@@ -523,7 +524,7 @@ def test_without_a_gpu_nothing_is_run_or_written(
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(StartupError, match=re.escape("pip install 'hocket[ray]'")):
-        on_ray.OnRay()
+        on_ray.OnRay(simulating)
 
 
 @pytest.mark.parametrize(
@@ -543,5 +544,5 @@ def test_a_ray_that_does_not_start_is_told_with_its_address(
     monkeypatch.setitem(sys.modules, "ray", Silent())
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(StartupError, match=said) as error:
-        on_ray.OnRay()
+        on_ray.OnRay(simulating)
     assert "long story" not in error.value.message

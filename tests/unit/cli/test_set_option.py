@@ -28,7 +28,7 @@ def test_values_are_toml_or_else_text() -> None:
         "codec.kind": "int8",
         "name": "two words",
         "model.function": "mine:net=1",
-        "stop.accuracy": "",
+        "stop.accuracy": None,  # takes the key out
         "name.x": "1\nseed=2",  # one value, not a second key
     }
 

@@ -1,4 +1,4 @@
-"""`hocket bench`: how fast services take updates in, and what simulating them costs."""
+"""`hocket bench`: how fast updates are taken in, what simulating costs, what slicing saves."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import typer
 
 from hocket.cli.bench.ingest import ingest
 from hocket.cli.bench.sim import sim
+from hocket.cli.bench.slicing import slicing
 
 bench = typer.Typer(
-    no_args_is_help=True, help="Measure real services, or the simulator, on this machine."
+    no_args_is_help=True, help="Measure services, the simulator or training on this machine."
 )
 bench.command()(ingest)
 bench.command()(sim)
+bench.command()(slicing)
 
 
 @bench.callback()
 def _bench() -> None:
-    """Measure real services, or the simulator, on this machine."""
+    """Measure services, the simulator or training on this machine."""
 
 
 __all__ = ["bench"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hocket.core.records import Evaluation
 from hocket.core.scheduling import Concurrent
+from hocket.core.sizing import Full
 from hocket.learn.data import Digits, Iid, Lookup, Normalisation, Parquet
 from hocket.learn.strategies import AnyStrategy, FedASMU, FedAsync
 from hocket.learn.training import TrainingRules
@@ -19,7 +20,7 @@ from hocket.sim.fleet.links import LinkClass
 from hocket.sim.preparing import Prepared, prepare
 from hocket.sim.scenario import scenario_of
 from hocket.task import Task
-from hocket.task.rules import DropoutRules, EvaluationRules, Limits, ModelRef, RefreshSettings
+from hocket.task.rules import EvaluationRules, Limits, ModelRef, RefreshSettings
 from hocket.task.task import Origin
 
 CIFAR = Parquet(
@@ -49,7 +50,7 @@ def cifar(folders: Sequence[Path], trainings: int, examples_each: int) -> Prepar
         name="cifar10",
         training=TrainingRules(local_epochs=4, batch_size=20, learning_rate=0.02),
         refresh=RefreshSettings("fixed", 2),
-        dropout=DropoutRules(enabled=False),
+        submodel=Full(),
         origin=Origin(lookup=Lookup(tuple(folders))),
     )
     fleet = FleetFile(
@@ -105,7 +106,7 @@ def _task(hidden: Sequence[int], strategy: AnyStrategy, training_at_once: int) -
         training=TrainingRules(local_epochs=1, batch_size=20, learning_rate=0.05),
         strategy=strategy,
         pace=Concurrent(training_at_once),
-        dropout=DropoutRules(enabled=False),
+        submodel=Full(),
         evaluation=JUDGED,
         limits=Limits(staleness=VERY_STALE),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hocket.core.sizing import Full
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.data import Digits, Examples
 from hocket.learn.flat import flatten
@@ -16,7 +17,7 @@ from hocket.learn.local_learner import LocalLearner
 from hocket.learn.training import TrainingRules
 from hocket.sim.batching import Batched, Job
 from hocket.task import Task
-from hocket.task.rules import DropoutRules, ModelRef
+from hocket.task.rules import ModelRef
 from hocket.task.setup import set_up
 
 RULES = TrainingRules(local_epochs=1, batch_size=20, learning_rate=0.05)
@@ -75,7 +76,7 @@ def gains(devices: int, runs: int) -> dict[str, Gain]:
 
 def _gain(candidate: Candidate, devices: int, runs: int) -> Gain:
     model = ModelRef(f"hocket.learn.models:{candidate.function}", candidate.arguments)
-    task = Task(model, Digits(), training=RULES, dropout=DropoutRules(enabled=False))
+    task = Task(model, Digits(), training=RULES, submodel=Full())
     blueprint = Blueprint.of(task.build_model(), set_up(task).terms)
     batched = Batched(blueprint, "on")
     alone, together = [], []

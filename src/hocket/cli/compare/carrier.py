@@ -20,7 +20,7 @@ class Carrier:
 
     plan: Plan
     files: JobFiles
-    engine: Engine
+    engine: Engine[Job, Row]
     shown: Shown
     speeds: dict[str, Speed] = field(default_factory=dict)
     _taken_s: float = 0.0  # by the jobs run so far,

@@ -19,9 +19,10 @@ from hocket.cli.compare.places import JOBS, check_places, unwritable
 from hocket.cli.compare.processes import Processes
 from hocket.cli.compare.progress import Shown
 from hocket.cli.compare.words import cells, chance, header, statements
+from hocket.cli.compare.worker import simulating
 from hocket.errors import HocketError, TaskError
 from hocket.sim.fleet import read_fleet
-from hocket.sim.study.jobs import JobFiles
+from hocket.sim.study.jobs import Job, JobFiles, Row
 from hocket.sim.study.planning import Plan
 from hocket.sim.study.reading import is_study, read_study, study_of
 from hocket.sim.study.study import Scale, Study
@@ -61,7 +62,7 @@ class Done:
     rows_text: str
 
 
-def compare(wishes: Wishes, console: Console, engine: Engine | None = None) -> Done:
+def compare(wishes: Wishes, console: Console, engine: Engine[Job, Row] | None = None) -> Done:
     """Run what has not been run, and write the results.
 
     `engine` takes the place of the one that the wishes name. Raises TaskError before anything is
@@ -133,12 +134,12 @@ def _device_of(plan: Plan) -> DeviceName:
     return named.pop()
 
 
-def _engine(wishes: Wishes, device: DeviceName) -> Engine:
+def _engine(wishes: Wishes, device: DeviceName) -> Engine[Job, Row]:
     """Raises TaskError where the device is not there, StartupError without Ray."""
     if wishes.on_ray:
-        return OnRay(device)
+        return OnRay(simulating, device)
     check_device(device)
-    return Processes(wishes.lanes)
+    return Processes(wishes.lanes, simulating)
 
 
 def _chosen_of(study: Study, names: Sequence[str]) -> Study:

@@ -6,26 +6,34 @@ Files are named by their paths, so every machine of the cluster must have them a
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self
 
-from hocket.cli.compare.engine import Told
-from hocket.cli.compare.worker import carry_out
+from hocket.cli.compare.engine import JobT, RowT, Told, Work
+from hocket.cli.compare.worker import outcome_of
 from hocket.errors import StartupError, TaskError
-from hocket.sim.study.jobs import Failure, Job
+from hocket.sim.study.jobs import Failure
 
 ADDRESS = "RAY_ADDRESS"  # read by Ray
 
 
-class OnRay:
+class OnRay(Generic[JobT, RowT]):
     """An engine of a Ray cluster: each job has a processor core, and for "cuda" a GPU of its own.
+
+    Args:
+        make_work: called in the processes of the cluster, for each job; it remembers its answer.
+        device: where nets are trained.
 
     Raises StartupError where Ray is not installed or does not start, TaskError where a GPU is
     asked for and the cluster has none.
     """
 
-    def __init__(self, device: Literal["cpu", "cuda"] = "cpu") -> None:
+    def __init__(
+        self,
+        make_work: Callable[[], Work[JobT, RowT]],
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
         try:
             import ray  # noqa: PLC0415 - only who asks for it needs it
         except ImportError as missing:
@@ -46,6 +54,10 @@ class OnRay:
                 "one that has, or take device 'cpu'"
             )
         asked = {f"num_{kind.lower()}s": 1 for kind in self._needs}
+
+        def carry_out(job: JobT) -> RowT | Failure:
+            return outcome_of(job, make_work())
+
         # A lost worker's job is run once more; what a job itself raises is its outcome.
         self._remote = ray.remote(**asked, max_retries=1)(carry_out)
 
@@ -55,7 +67,7 @@ class OnRay:
         there = self._ray.cluster_resources()
         return max(1, min(int(there.get(kind, 1)) for kind in self._needs))
 
-    def run(self, jobs: Sequence[Job], told: Told) -> None:
+    def run(self, jobs: Sequence[JobT], told: Told[JobT, RowT]) -> None:
         """See Engine."""
         pending = {self._remote.remote(job): job for job in jobs}
         while pending:

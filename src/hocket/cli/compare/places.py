@@ -31,7 +31,7 @@ def check_places(folder: Path, report: Path | None) -> None:
         files += [report, report.parent / f"{report.stem}.json"]
     for file in files:
         try:
-            _try(file)
+            try_file(file)
         except OSError as cause:
             raise unwritable(file, cause) from cause
 
@@ -44,7 +44,7 @@ def unwritable(path: Path, cause: OSError) -> StartupError:
     )
 
 
-def _try(file: Path) -> None:
+def try_file(file: Path) -> None:
     """Raise OSError unless the file, and the folders above that are missing, can be made."""
     if file.is_dir():
         raise IsADirectoryError(None, "it is a folder")

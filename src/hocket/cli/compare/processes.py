@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self
 
-from hocket.cli.compare.engine import Told, Work
-from hocket.cli.compare.worker import serve, simulating
-from hocket.sim.study.jobs import Failure, Job, Outcome
+from hocket.cli.compare.engine import JobT, RowT, Told, Work
+from hocket.cli.compare.worker import serve
+from hocket.sim.study.jobs import Failure
 
 TRIES = 2
 """A job whose worker was lost is run once more."""
@@ -23,28 +23,28 @@ ENDING_S = 5.0
 
 
 @dataclass(slots=True)
-class _Worker:
+class _Worker(Generic[JobT, RowT]):
     """A process, the line to it, and what it has in hand."""
 
     process: SpawnProcess
     line: Connection
-    job: Job | None = None
+    job: JobT | None = None
 
-    def give(self, job: Job) -> None:
+    def give(self, job: JobT) -> None:
         self.job = job
         with suppress(OSError):  # it has just died: its line says so when it is read
             self.line.send(job)
 
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> RowT | Failure | None:
         """What its job came to; None: it was lost, and the job with it."""
         try:
-            outcome: Outcome = self.line.recv()
+            outcome: RowT | Failure = self.line.recv()
         except (EOFError, OSError):
             return None
         return outcome
 
 
-class Processes:
+class Processes(Generic[JobT, RowT]):
     """An engine of so many spawned processes.
 
     Args:
@@ -52,13 +52,13 @@ class Processes:
         make_work: called once in each process; importable, since it is named to them.
     """
 
-    def __init__(self, lanes: int, make_work: Callable[[], Work] = simulating) -> None:
+    def __init__(self, lanes: int, make_work: Callable[[], Work[JobT, RowT]]) -> None:
         self.lanes = lanes
         self._make_work = make_work
         self._context = multiprocessing.get_context("spawn")
-        self._workers: list[_Worker] = []
+        self._workers: list[_Worker[JobT, RowT]] = []
 
-    def run(self, jobs: Sequence[Job], told: Told) -> None:
+    def run(self, jobs: Sequence[JobT], told: Told[JobT, RowT]) -> None:
         """See Engine."""
         waiting, tries = deque(jobs), Counter[str]()
         while True:
@@ -71,9 +71,9 @@ class Processes:
                 if outcome is not None:
                     told(job, outcome)
                     continue
-                tries[job.settings.key] += 1
+                tries[job.key] += 1
                 how = self._bury(worker)
-                if tries[job.settings.key] < TRIES:
+                if tries[job.key] < TRIES:
                     waiting.appendleft(job)
                 else:
                     told(job, Failure(f"its worker process ended {how}, {TRIES} times over"))
@@ -99,7 +99,7 @@ class Processes:
             worker.process.close()
         self._workers.clear()
 
-    def _hand_out(self, waiting: deque[Job]) -> None:
+    def _hand_out(self, waiting: deque[JobT]) -> None:
         for worker in list(self._workers):
             if waiting and worker.job is None:
                 if worker.process.is_alive():
@@ -111,7 +111,7 @@ class Processes:
             worker.give(waiting.popleft())
             self._workers.append(worker)
 
-    def _started(self) -> _Worker:
+    def _started(self) -> _Worker[JobT, RowT]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=serve, args=(theirs, os.getpid(), self._make_work), daemon=True
@@ -120,7 +120,7 @@ class Processes:
         theirs.close()  # so that a dead worker's line ends
         return _Worker(process, ours)
 
-    def _ended(self, busy: list[_Worker]) -> Iterator[tuple[_Worker, Job]]:
+    def _ended(self, busy: list[_Worker[JobT, RowT]]) -> Iterator[tuple[_Worker[JobT, RowT], JobT]]:
         """The workers that have something to tell, or are dead, and the jobs that they had."""
         ready = set(wait([worker.line for worker in busy]))
         for worker in busy:
@@ -128,7 +128,7 @@ class Processes:
                 job, worker.job = worker.job, None
                 yield worker, job
 
-    def _bury(self, worker: _Worker) -> str:
+    def _bury(self, worker: _Worker[JobT, RowT]) -> str:
         """Forget a dead worker; how it ended."""
         self._workers.remove(worker)
         worker.line.close()

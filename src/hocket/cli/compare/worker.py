@@ -11,13 +11,13 @@ from functools import cache
 from multiprocessing.connection import Connection
 
 from hocket.cli.bench.environment import environment
-from hocket.cli.compare.engine import Work
+from hocket.cli.compare.engine import JobT, RowT, Work
 from hocket.errors import HocketError
 from hocket.hosting.parent import PARENT_VARIABLE, end_with_parent
-from hocket.sim.study.jobs import Failure, Job, Made, Outcome
+from hocket.sim.study.jobs import Failure, Job, Made, Row
 
 
-def serve(connection: Connection, parent: int, make_work: Callable[[], Work]) -> None:
+def serve(connection: Connection, parent: int, make_work: Callable[[], Work[JobT, RowT]]) -> None:
     """A worker process's main: jobs come in and outcomes go out, until the other end closes.
 
     Ctrl-C is the parent's to answer; if the parent dies, so does the worker.
@@ -34,7 +34,7 @@ def serve(connection: Connection, parent: int, make_work: Callable[[], Work]) ->
         connection.send(outcome_of(job, work))
 
 
-def outcome_of(job: Job, work: Work) -> Outcome:
+def outcome_of(job: JobT, work: Work[JobT, RowT]) -> RowT | Failure:
     """The job's row, or why there is none: one failing job must not stop the others."""
     here = _here()  # before the work: the files may change while it lasts
     try:
@@ -59,7 +59,7 @@ def _here() -> Made:
 
 
 @cache
-def simulating() -> Work:
+def simulating() -> Work[Job, Row]:
     """The work of every study: real simulations, one torch thread each, data read once."""
     import torch  # noqa: PLC0415 -- takes seconds, and the parent needs none
 
@@ -67,8 +67,3 @@ def simulating() -> Work:
 
     torch.set_num_threads(1)
     return JobRunner(time.perf_counter)
-
-
-def carry_out(job: Job) -> Outcome:
-    """One simulation, in whatever process this is."""
-    return outcome_of(job, simulating())
