@@ -47,7 +47,8 @@ def fuzz_file(file: Path, sound: list[bytes], read: Callable[[], object]) -> int
 def test_task_files(tmp_path: Path) -> None:
     file = tmp_path / "task.toml"
     whole = resources.files("hocket").joinpath("tasks/digits.toml").read_bytes()
-    small = b'[model]\nfunction = "m:f"\n[data]\nkind = "digits"\n[dropout]\nrates = [0.5, [0.1]]\n'
+    rates = b'[submodel]\nkind = "distreal"\nrates = [0.5, [0.1]]\n'
+    small = b'[model]\nfunction = "m:f"\n[data]\nkind = "digits"\n' + rates
     deep = b"[model]\nfunction='m:f'\narguments=" + b"[" * 300 + b"]" * 300 + b"\n"
     read: list[Task] = []
     sensible = fuzz_file(file, [whole, small, small, deep], lambda: read.append(load_task(file)))

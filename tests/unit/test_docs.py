@@ -20,6 +20,7 @@ from hocket.cli.app import app
 from hocket.cli.fleet import Fleet, FleetDevice, load_fleet
 from hocket.core.refresh import RefreshRules
 from hocket.learn.data import Normalisation
+from hocket.learn.strategies.parts import Parts
 from hocket.task import Task
 from hocket.task.task import DEFAULT_TRAINING
 
@@ -37,7 +38,11 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "REGISTRY_": RegistrySettings,
 }
 TOP_LEVEL = "top level"
-SUB_TABLES = {"refresh.rules": RefreshRules, "data.normalise": Normalisation}
+SUB_TABLES = {
+    "refresh.rules": RefreshRules,
+    "data.normalise": Normalisation,
+    "strategy.parts": Parts,
+}
 
 
 def by_name(pages: list[Path]) -> dict[str, Path]:
@@ -86,7 +91,7 @@ def documented() -> dict[tuple[str, str | None], dict[str, str]]:
             table, kind = TOP_LEVEL, None
         elif heading := re.match(r"##+ `\[([a-z_.]+)\]`$", line):
             table, kind = heading[1], None
-        elif heading := re.match(r'### `kind = "([a-z0-9]+)"`', line):
+        elif heading := re.match(r'### `kind = "([a-z0-9-]+)"`', line):
             kind = heading[1]
             found.setdefault((table, kind), {})
         elif row := re.match(r"\| `([a-z0-9_]+)` \| (.*?) \|", line):
@@ -137,7 +142,7 @@ def test_the_page_on_task_files_has_every_key_with_its_default_and_no_other() ->
 
 
 def test_the_page_on_task_files_marks_the_kinds_that_are_taken_by_default() -> None:
-    marked = re.findall(r'^### `kind = "([a-z0-9]+)"` \(default\)$', TASKS, re.MULTILINE)
+    marked = re.findall(r'^### `kind = "([a-z0-9-]+)"` \(default\)$', TASKS, re.MULTILINE)
     chosen = [
         field.default_factory().kind
         for field in fields(Task)

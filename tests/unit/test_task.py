@@ -24,6 +24,7 @@ from hocket.core.scheduling import (
     Tifl,
     Uniform,
 )
+from hocket.core.sizing import Distreal, Full
 from hocket.core.stop import Stop
 from hocket.core.strategy import Waiting
 from hocket.errors import DataError, ModelError, TaskError
@@ -52,7 +53,7 @@ codec = { kind = "topk", ratio = 0.25 }
 pace = { kind = "concurrent", devices = 3 }
 selection = { kind = "capability" }
 refresh = { kind = "fixed", slot = 2, rules = { mu_beta = 0.5 } }
-dropout = { rates = [0.5, [0.0, 0.25, 0.5]] }
+submodel = { kind = "distreal", rates = [0.5, [0.0, 0.25, 0.5]] }
 evaluation = { every_versions = 5, limit = 20 }
 stop = { versions = 9, accuracy = 1, wall_s = 60 }
 limits = { staleness = 4, train_timeout_s = 30, staged_bytes = 1000 }
@@ -113,7 +114,8 @@ def test_every_table_reaches_its_object(tmp_path: Path) -> None:
     assert task.training.batch_size == 32  # what a table leaves out keeps its default
     assert task.refresh_terms.enabled
     assert (task.refresh_terms.fixed_slot, task.refresh_terms.rules.mu_beta) == (2, 0.5)
-    assert task.dropout.rows == ((0.5,), (0.0, 0.25, 0.5))
+    assert isinstance(task.submodel, Distreal)
+    assert task.submodel.rows == ((0.5,), (0.0, 0.25, 0.5))
     assert (task.evaluation.every_versions, task.evaluation.limit) == (5, 20)
     assert task.stop == Stop(versions=9, accuracy=1.0, wall_s=60.0)
     assert (task.limits.staleness, task.limits.staged_bytes) == (4, 1000)
@@ -140,8 +142,11 @@ def test_nothing_is_refreshed_within_a_single_epoch(tmp_path: Path) -> None:
     assert not read(tmp_path, SHORT + '[refresh]\nkind = "none"').refresh_terms.enabled
 
 
-def test_dropout_can_be_turned_off(tmp_path: Path) -> None:
-    assert read(tmp_path, SHORT + "[dropout]\nenabled = false").dropout.rows == ()
+@pytest.mark.parametrize(
+    "text", ['submodel = "full"\n' + SHORT, SHORT + '[submodel]\nkind = "full"']
+)
+def test_a_table_may_be_written_as_its_kind_alone(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text).submodel == Full()
 
 
 # --- what is wrong
@@ -176,12 +181,12 @@ def test_dropout_can_be_turned_off(tmp_path: Path) -> None:
         ("[training]\nbatch_size = 0", "batch_size is 0"),
         ("[training]\nlearning_rate = nan", "training.learning_rate is nan; "),
         (
-            "[dropout]\nrates = [0.5, 'all']",
-            "dropout.rates[1] is 'all'; it should be a valid number",
+            "[submodel]\nkind = 'distreal'\nrates = [0.5, 'all']",
+            "submodel.rates[1] is 'all'; it should be a valid number",
         ),
-        ("[dropout]\nrates = [1.5]", "dropout.rates is 1.5"),
-        ("[dropout]\nrates = []", "dropout.rates is empty"),
-        ("[dropout]\nrates = [[]]", "dropout.rates holds an empty vector"),
+        ("[submodel]\nkind = 'distreal'\nrates = [1.5]", "submodel.rates is 1.5"),
+        ("[submodel]\nkind = 'distreal'\nrates = []", "submodel.rates is empty"),
+        ("[submodel]\nkind = 'distreal'\nrates = [[]]", "submodel.rates holds an empty vector"),
         ("[codec]\nkind = 'topk'\nratio = 2.0", "codec: ratio must lie in (0, 1], not 2.0"),
         ("[strategy]\nkind = 'fadas'\nbeta1 = 1.0", "fadas.beta1 is 1.0; it must be below 1"),
         ("[strategy]\nkind = 'fednova'\nmomentum = 1.5", "fednova.momentum is 1.5"),
@@ -203,7 +208,7 @@ def test_dropout_can_be_turned_off(tmp_path: Path) -> None:
         ("[refresh]\nslot = 1", "refresh.slot is 1 with refresh.kind 'learned'"),
         ("[refresh]\nkind = 'fixed'", "refresh.slot is 0 with refresh.kind 'fixed'"),
         ("[refresh]\nkind = 'fixed'\nslot = 2", "training.local_epochs is 2; pull before the last"),
-        ("strategy = 'fedbuff'", "strategy is 'fedbuff'; write it as a table: [strategy]"),
+        ("refresh = 'fixed'", "refresh is 'fixed'; write it as a table: [refresh]"),
         ("name = 'two words'", "name is 'two words'; take 1 to 64 letters"),
         ("seed = 'one'", "seed is 'one'; it should be a valid integer"),
     ],
@@ -415,7 +420,7 @@ def test_a_synchronous_task_can_be_written(tmp_path: Path) -> None:
         "seed = 99999999999999999999999999",
         "[stop]\nversions = nan",
         "[origin]\npath = 'x'",
-        "[dropout]\nrates = [[[[]]]]",
+        "[submodel]\nkind = 'distreal'\nrates = [[[[]]]]",
         "[partition]\nkind = 'dirichlet'\nalpha = inf",
         "x = " + "[" * 5000 + "]" * 5000,
         "x" * 100_000 + " = 1",

@@ -17,6 +17,7 @@ TENSORS = {
     "baseline": torch.tensor(0.25, dtype=torch.float64),
     "odd": torch.tensor([float("nan"), float("inf"), 1e-45]),
     "none": torch.zeros(0),
+    "moved_at": torch.tensor([7, 0, 2**31 - 1], dtype=torch.int32),
 }
 FILE = b"".join(bytes(memoryview(piece)) for piece in encode(TENSORS, {"task": "tiny"}))
 

@@ -67,7 +67,7 @@ SERVICES = {
             "test_loss": None,
             "test_accuracy": 0.5,
         },
-        newest="0002",
+        newest="0003",
     ),
     "registry": Service(
         REGISTRY, REGISTRY_TABLES, COUNTERS, {"name": "revision", "value": 42}, newest="0001"
@@ -171,7 +171,7 @@ async def test_a_step_that_fails_leaves_nothing_behind(service: Service, tmp_pat
     assert at(tmp_path / "database", lambda c: inspect(c).get_table_names()) == []
 
 
-def test_updates_of_before_the_second_step_are_taken_over(tmp_path: Path) -> None:
+def test_updates_of_before_the_later_steps_are_taken_over(tmp_path: Path) -> None:
     file, scripts = tmp_path / "database", tmp_path / "first"
     (scripts / "versions").mkdir(parents=True)
     aggregator = SERVICES["aggregator"].schema.scripts
@@ -183,8 +183,9 @@ def test_updates_of_before_the_second_step_are_taken_over(tmp_path: Path) -> Non
     older = table("updates", *(column(name) for name in stored))
     at(file, lambda c: c.execute(insert(older).values(stored)))
     migrated(SERVICES["aggregator"], file)
-    newer = select(table("updates", column("update_id"), column("train_loss_rms")))
-    assert at(file, lambda c: c.execute(newer).all()) == [("u", 0.0)]
+    names = ("update_id", "train_loss_rms", "labels")
+    newer = select(table("updates", *(column(name) for name in names)))
+    assert at(file, lambda c: c.execute(newer).all()) == [("u", 0.0, None)]
 
 
 async def open_registry(folder: Path) -> None:
