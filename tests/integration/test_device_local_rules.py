@@ -27,6 +27,7 @@ from hocket.errors import ModelError, TaskError
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.codecs.payload import decode_payload
 from hocket.learn.local_learner import LocalLearner
+from hocket.learn.sgd import TrainingRules
 from hocket.learn.strategies import AsoFed, FedAvg, FedProx, Moon
 from hocket.rpc.channel import open_channel
 from hocket.rpc.registry_client import RegistryClient
@@ -108,7 +109,7 @@ async def trained_by(strategy: FedAvg | FedProx, folder: Path) -> Tensor:
             devices="",
             strategy=strategy,
             pace=Rounds(cohort=1),
-            training=PLAIN,
+            training=TrainingRules(local_epochs=2, batch_size=16, learning_rate=0.05),
             stop=Stop(versions=4),
         ) as running,
         serving(aggregator_service(running.aggregator.service)) as aggregator,

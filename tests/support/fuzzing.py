@@ -127,12 +127,22 @@ def _places(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
             yield from _places(getattr(message, field.name))
 
 
+def _disturb_values(owner: Message, value: int) -> None:
+    """Of a map whose values are messages: each field of a new one."""
+    for field in owner.DESCRIPTOR.fields:
+        _disturb(owner, field, value)
+
+
 def _disturb(owner: Message, field: FieldDescriptor, value: int) -> None:
     held = getattr(owner, field.name)
     if value % 4 == 0:
         owner.ClearField(field.name)
     elif field.message_type is not None and field.message_type.GetOptions().map_entry:
-        kind = field.message_type.fields_by_name["value"].cpp_type
+        inner = field.message_type.fields_by_name["value"]
+        if inner.message_type is not None:
+            _disturb_values(held[HOSTILE[FieldDescriptor.CPPTYPE_STRING][value % 7]], value)
+            return
+        kind = inner.cpp_type
         text = kind == FieldDescriptor.CPPTYPE_STRING
         hostile = ["x" * value * 3] if text else HOSTILE[kind]
         held[HOSTILE[FieldDescriptor.CPPTYPE_STRING][value % 7]] = hostile[value % len(hostile)]
