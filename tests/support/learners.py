@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,9 @@ class Ledger:
     now_s: float = 0.0
     charges: list[tuple[int, float]] = field(default_factory=list)  # (examples, cost)
     others: int = 0
+
+    def memory(self) -> float:
+        return math.inf
 
     def share(self) -> float:
         return self.granted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -10,15 +11,21 @@ from hocket_device.learner import Interrupted
 from hocket_device.pace import Pace
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PacedEffort:
     """The pace, as a learner asks for it."""
 
     pace: Pace
+    step_bytes: int = 0  # that a step on all of the part takes at its peak; 0: not measured
 
     def share(self) -> float:
         """The share of a processor to be had now."""
         return self.pace.resources.share()
+
+    def memory(self) -> float:
+        """Memory to be had now, over what a step takes; infinite where one is not known."""
+        there = self.pace.resources.memory_bytes() if self.step_bytes else 0
+        return there / self.step_bytes if there else math.inf
 
     @contextmanager
     def mini_batch(self, _examples: int, _cost: float, /) -> Iterator[None]:

@@ -15,6 +15,7 @@ from hocket.core.capability import CostLine
 from hocket.core.sizing.size import part_of
 from hocket.core.terms import TaskTerms
 from hocket.errors import DataError, ShapeMismatch
+from hocket.hosting.peak_memory import peak_bytes_of
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.data import Examples
 from hocket.learn.flat import flatten
@@ -62,7 +63,8 @@ class Trainer(LocalLearner):
     ) -> None:
         blueprint = Blueprint.of(model, terms)
         blueprint.plan(part_of(keep))
-        super().__init__(blueprint, examples, PacedEffort(pace), name=name)
+        self._paced, self._keep = PacedEffort(pace), keep
+        super().__init__(blueprint, examples, self._paced, name=name)
         self._pace = pace
 
     @property
@@ -117,7 +119,10 @@ class Trainer(LocalLearner):
             self.feedback.resume(parcel.payload, manifest, spec)
 
     def probe(self, probe: Probe | None = None) -> tuple[CostLine, ...]:
-        """Time real training steps at several widths, throttled as in real work."""
+        """Time real training steps at several widths, throttled as in real work.
+
+        Where filters are dropped, also find what memory a step takes, for the choice of rows.
+        """
         kind = self.blueprint.terms.sizing.kind
         widths = WIDTHS if kind in WHOLE_MODEL else LEVELS
         trainers = self._probe_trainers(probe or Probe(widths))
@@ -131,6 +136,11 @@ class Trainer(LocalLearner):
         for trainer in trainers.values():  # torch's first steps set things up
             trainer.step(everyone[:1].repeat(2), None, chance)
         sizes = probe_batch_sizes(self.blueprint.rules.batch_size, self.num_examples)
+        if self.blueprint.terms.dropout_rows:
+            largest = min((k for k in trainers if k >= self._keep), default=max(trainers))
+            batch = everyone[: sizes[-1]]
+            peak = peak_bytes_of(lambda: trainers[largest].step(batch, None, chance))
+            self._paced.step_bytes = peak or 0
         return Probe(tuple(trainers)).measure(step, sizes, self._pace.now, self._granted_s)
 
     def _granted_s(self) -> float:

@@ -38,6 +38,10 @@ class Effort(Protocol):
         """r: the share of a processor to be had now, in (0, 1], in the unit of a row's cost."""
         ...
 
+    def memory(self) -> float:
+        """Memory to be had now, as a share of what a step on all of the part takes; else inf."""
+        ...
+
     def mini_batch(self, examples: int, cost: float, /) -> AbstractContextManager[None]:
         """Around one optimiser step of relative cost M = `cost`, 1 without dropout."""
         ...
@@ -193,7 +197,8 @@ class LocalLearner:
         began = self.effort.now()
         tally = EpochTally()
         for number, batch in enumerate(batches):
-            part = self._parts.part(self.effort.share(), epoch, number)
+            share, memory = self.effort.share(), self.effort.memory()
+            part = self._parts.part(share, epoch, number, memory)
             if part.is_skipped:
                 continue
             with self.effort.mini_batch(len(batch), part.cost):

@@ -7,6 +7,7 @@ then is trained in the same go.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -134,6 +135,10 @@ class _Granted:
     def share(self) -> float:
         """The share of a processor that the epoch was charged for."""
         return self.granted
+
+    def memory(self) -> float:
+        """As much as it takes."""
+        return math.inf
 
     def mini_batch(self, _examples: int, _cost: float, /) -> AbstractContextManager[None]:
         """Nothing around a step."""

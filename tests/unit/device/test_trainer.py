@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hocket_device.effort import PacedEffort
 from hocket_device.learner import Interrupted
 from hocket_device.pace import Pace
 from hocket_device.resources import Resources
@@ -25,11 +26,11 @@ from hocket.learn.local_learner import LocalLearner
 class Machine:
     """A thread whose work and rest take as long as the test says."""
 
-    def __init__(self, share: float = 1.0) -> None:
+    def __init__(self, share: float = 1.0, memory_bytes: int = 0) -> None:
         self.now_s = 0.0
         self.busy_s = 0.0
         self.stop = threading.Event()
-        resources = Resources(lambda: share, lambda: float("inf"), lambda: 0)
+        resources = Resources(lambda: share, lambda: float("inf"), lambda: memory_bytes)
         duty = DutyCycle(lambda: share, self._sleep, self._tick)
         self.pace = Pace(duty, resources, self.stop, self._now, self._tick)
 
@@ -59,6 +60,19 @@ def test_the_measured_share_of_the_processor_decides_which_row_is_affordable() -
     t = trainer(machine)
     t.start(base(), 1)
     assert list(t.train_epoch(1).rows) == [pytest.approx(0.28252, abs=1e-5)]
+
+
+def test_the_memory_that_is_left_decides_too() -> None:
+    """A step takes a million bytes; rows keep all, three quarters, a half and a quarter of them."""
+    rows = {}
+    for left_bytes in (0, 10**6, 800_000, 499_999, 1):
+        machine = Machine(memory_bytes=left_bytes)
+        effort = PacedEffort(machine.pace, step_bytes=10**6)
+        one = LocalLearner(Blueprint.of(model(), terms()), examples(), effort, name="d1")
+        one.start(base(), 1)
+        rows[left_bytes] = max(one.train_epoch(1).rows)
+    assert rows[0] == rows[10**6] == 1.0  # not told, or enough
+    assert 1.0 > rows[800_000] > rows[499_999] >= rows[1] > 0.0
 
 
 def test_each_mini_batch_is_followed_by_its_rest() -> None:

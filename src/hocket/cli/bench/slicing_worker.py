@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 
 from hocket.cli.bench.worker import JSON, work
 from hocket.errors import HocketError
+from hocket.hosting.peak_memory import peak_bytes_of
 from hocket.learn import models
 from hocket.learn.data import Examples
 from hocket.learn.flat import flatten
@@ -25,7 +23,6 @@ from hocket.learn.training import LocalTrainer, TrainingRules
 
 RULES = TrainingRules(local_epochs=1, batch_size=32, learning_rate=1e-3, momentum=0.9)
 WARM_UP = 2
-STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux
 
 
 class Steps:
@@ -79,34 +76,16 @@ def remembered(job: JSON) -> JSON:
     """Resident memory at the peak of a step, above what the net and its examples take."""
     steps, drop = Steps(job), float(job["drop"])
     steps.take(drop)  # torch's first step sets things up
-    _give_back()
-    before = _resident_bytes("VmRSS")
-    PEAK.write_text("5")  # the highest resident memory counts from now on
-    steps.take(drop)
-    return {"peak_bytes": _resident_bytes("VmHWM") - before}
-
-
-def _give_back() -> None:
-    """Memory that nothing uses goes back to the system, so that it counts when it is taken."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-
-
-def _resident_bytes(name: str) -> int:
-    lines = STATUS.read_text().splitlines()
-    (found,) = (line for line in lines if line.startswith(f"{name}:"))
-    return int(found.split()[1]) * 1024
+    peak_bytes = peak_bytes_of(lambda: steps.take(drop))
+    if peak_bytes is None:
+        raise HocketError("peak memory is measured on Linux only")
+    return {"peak_bytes": peak_bytes}
 
 
 async def measure(job: JSON) -> JSON:
     """What the job asks for. Raises HocketError where the system does not tell."""
     torch.set_num_threads(1)
-    if job["measure"] == "time":
-        return timed(job)
-    try:
-        return remembered(job)
-    except (OSError, AttributeError) as error:
-        raise HocketError(f"peak memory is measured on Linux with glibc only: {error}") from error
+    return timed(job) if job["measure"] == "time" else remembered(job)
 
 
 if __name__ == "__main__":

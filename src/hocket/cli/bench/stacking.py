@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -58,6 +59,9 @@ class _Free:
 
     def share(self) -> float:
         return 1.0
+
+    def memory(self) -> float:
+        return math.inf
 
     def mini_batch(self, _examples: int, _cost: float, /) -> AbstractContextManager[None]:
         return nullcontext()

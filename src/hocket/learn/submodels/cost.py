@@ -52,6 +52,17 @@ class ForwardCost:
         """Multiply-accumulates of one example's forward pass."""
         return sum(self.macs_by_layer(sizes))
 
+    def values(self, sizes: Sequence[int] | None = None) -> int:
+        """Values that its layers put out for one example: what a step must keep for the way back.
+
+        Norms and activations keep as many again, of whatever width, so that only ratios mean
+        anything.
+        """
+        kept = self.graph.sizes if sizes is None else sizes
+        return sum(
+            layer.positions * self.graph.shape(layer.weight, kept)[0] for layer in self.layers
+        )
+
     def share(self, sizes: Sequence[int]) -> float:
         """M, the cost relative to the graph's whole model, in (0, 1]."""
         return self.macs(sizes) / self.macs()

@@ -6,6 +6,7 @@ Systems. AAAI 2022.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ class DropoutRow:
 
     cost: float
     vector: DropoutVector
+    memory: float = 1.0  # of a step, relative to one without dropout, in (0, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,13 @@ class DropoutTable:
 
     rows: tuple[DropoutRow, ...]
 
-    def choose(self, resource: float) -> DropoutRow:
-        """The dearest row that `resource` affords (same unit as M, 1 = all), or the cheapest."""
-        affordable = sum(row.cost <= resource for row in self.rows)
-        return self.rows[max(0, affordable - 1)]
+    def choose(self, resource: float, memory: float = math.inf) -> DropoutRow:
+        """The dearest row that `resource` affords (same unit as M, 1 = all), or the cheapest.
+
+        `memory` is what there is for a step, as a share of what one without dropout takes.
+        """
+        fits = [row for row in self.rows if row.cost <= resource and row.memory <= memory]
+        return fits[-1] if fits else self.rows[0]
 
 
 def dropout_table(cost: ForwardCost, vectors: Iterable[Sequence[float]]) -> DropoutTable:
@@ -47,12 +52,15 @@ def dropout_table(cost: ForwardCost, vectors: Iterable[Sequence[float]]) -> Drop
     Raises:
         InvalidRequest: no vector, one of wrong length, or a share outside [0, 1].
     """
-    rows = [
-        DropoutRow(cost.share(kept_sizes(cost.graph, vector)), tuple(vector)) for vector in vectors
-    ]
+    rows = [_row(cost, vector) for vector in vectors]
     if not rows:
         raise InvalidRequest("a dropout table needs a vector; give at least one")
     return DropoutTable(tuple(sorted(rows, key=lambda row: row.cost)))
+
+
+def _row(cost: ForwardCost, vector: Sequence[float]) -> DropoutRow:
+    sizes = kept_sizes(cost.graph, vector)
+    return DropoutRow(cost.share(sizes), tuple(vector), cost.values(sizes) / cost.values())
 
 
 def uniform_table(cost: ForwardCost, rates: Iterable[float]) -> DropoutTable:

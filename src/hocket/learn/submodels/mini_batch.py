@@ -6,6 +6,7 @@ DISTREAL (AAAI 2022) takes the row of its table that the processor affords now; 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,34 +40,49 @@ class BatchPart:
 class BatchParts(Protocol):
     """Chooses the parts of a training's mini-batches: the same whenever it is asked."""
 
-    def part(self, share: float, epoch: int, number: int) -> BatchPart:
-        """Of mini-batch `number` (from 0) of an epoch, with this share of a processor."""
+    def part(self, share: float, epoch: int, number: int, memory: float = math.inf) -> BatchPart:
+        """Of mini-batch `number` (from 0) of an epoch, with this share of a processor.
+
+        `memory` is what there is, as a share of what a step on all of the part takes.
+        """
         ...
 
 
 class AllOfIt:
     """Nothing is done without."""
 
-    def part(self, share: float, epoch: int, number: int) -> BatchPart:  # noqa: ARG002 -- always the same
+    def part(
+        self,
+        share: float,  # noqa: ARG002 -- always the same
+        epoch: int,  # noqa: ARG002 -- always the same
+        number: int,  # noqa: ARG002 -- always the same
+        memory: float = math.inf,  # noqa: ARG002 -- always the same
+    ) -> BatchPart:
         """All."""
         return BatchPart()
 
 
 @dataclass(frozen=True, slots=True)
 class FromTable:
-    """The dearest row that the processor affords now (DISTREAL 2.5).
+    """The dearest row that processor and memory afford now (DISTREAL 2.5).
 
-    Where it affords none, that is the cheapest one; or, with `skips`, the mini-batch is left out,
+    Where they afford none, that is the cheapest one; or, with `skips`, the mini-batch is left out,
     but for the first of an epoch: an update is of at least one step.
     """
 
     table: DropoutTable
     skips: bool = False
 
-    def part(self, share: float, epoch: int, number: int) -> BatchPart:  # noqa: ARG002 -- alike in all epochs
+    def part(
+        self,
+        share: float,
+        epoch: int,  # noqa: ARG002 -- alike in all epochs
+        number: int,
+        memory: float = math.inf,
+    ) -> BatchPart:
         """The row."""
-        row = self.table.choose(share)
-        if self.skips and number > 0 and row.cost > share:
+        row = self.table.choose(share, memory)
+        if self.skips and number > 0 and (row.cost > share or row.memory > memory):
             return BatchPart(cost=0.0)
         return BatchPart(row.cost, row.vector)
 
@@ -84,7 +100,13 @@ class OrderedWidths:
         self._parts = [_of_width(cost, width) for width in widths]
         self._seed = seed
 
-    def part(self, share: float, epoch: int, number: int) -> BatchPart:  # noqa: ARG002 -- of any speed
+    def part(
+        self,
+        share: float,  # noqa: ARG002 -- of any speed
+        epoch: int,
+        number: int,
+        memory: float = math.inf,  # noqa: ARG002 -- its device has taken what it has room for
+    ) -> BatchPart:
         """Each width is as likely."""
         chance = Stream(self._seed, "width", epoch, number)
         return self._parts[chance.below(len(self._parts))]
