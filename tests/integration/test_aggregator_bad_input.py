@@ -363,3 +363,11 @@ async def typed(work: Any) -> None:
         await work
     except grpc.aio.AioRpcError as error:
         raise error_from(error) from error
+
+
+@pytest.mark.parametrize("why", ["\x1b[2Jslow", "slow\nfast", "w" * 201])
+async def test_a_reason_that_would_upset_a_terminal(running: Running, why: str) -> None:
+    with pytest.raises(InvalidRequest, match="why"):
+        await running.client.pull(
+            caller("a"), limit_bytes=running.manifest.dense_bytes, for_training=True, why=why
+        )

@@ -237,7 +237,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
         nothing.
         """
         caller = convert.caller_from_pb(request.caller) if request.for_training else None
-        why = checks.text("why", request.why, checks.LONGEST_WHY)
+        why = checks.line("why", request.why, checks.LONGEST_WHY)
 
         def pick(core: Core, take: Take) -> tuple[Version, Tensor | None, Tensor | None]:
             newest = core.newest.version

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path("/")
+LEAST_BYTES = 1  # where all is used: 0 would say that nobody knows
 UNLIMITED_BYTES = 1 << 60  # version 1 writes "no limit" as a number near 2**63
 
 
@@ -43,7 +44,16 @@ def _left(folder: Path, limit_name: str, usage_name: str) -> int | None:
         return None
     if int(limit[0]) >= UNLIMITED_BYTES:
         return None
-    return max(0, int(limit[0]) - int(usage[0]))
+    used = int(usage[0]) - _reclaimable(folder)
+    return max(LEAST_BYTES, int(limit[0]) - used)
+
+
+def _reclaimable(folder: Path) -> int:
+    """Of the memory that counts as used, what files left behind and the system takes back first."""
+    words = _words(folder / "memory.stat")
+    told = dict(zip(words[::2], words[1::2], strict=False))
+    found = told.get("total_inactive_file", told.get("inactive_file", "0"))  # version 1, or 2
+    return int(found) if found.isdecimal() else 0
 
 
 def _available(meminfo: Path) -> int | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hocket.core.capability import CostLine
+from hocket.core.sizing import choices_of
 from hocket.core.sizing.size import part_of
 from hocket.core.terms import TaskTerms
 from hocket.errors import DataError, ShapeMismatch
@@ -27,12 +28,11 @@ from hocket_device.effort import PacedEffort
 from hocket_device.local_file import load_local, save_local
 from hocket_device.outbox import Parcel
 from hocket_device.pace import Pace
-from hocket_device.probe import LEVELS, WIDTHS, Probe, probe_batch_sizes
+from hocket_device.probe import Probe, probe_batch_sizes, widths_for
 from hocket_device.residual import load_residual, save_residual
 
 # A probe repeats one mini-batch over and over: the same arithmetic as in training, going nowhere.
 PROBE_RATE = 1e-9
-WHOLE_MODEL = ("full", "distreal")  # sizing rules that choose no width
 
 
 class Trainer(LocalLearner):
@@ -123,9 +123,8 @@ class Trainer(LocalLearner):
 
         Where filters are dropped, also find what memory a step takes, for the choice of rows.
         """
-        kind = self.blueprint.terms.sizing.kind
-        widths = WIDTHS if kind in WHOLE_MODEL else LEVELS
-        trainers = self._probe_trainers(probe or Probe(widths))
+        probe = probe or self._usual_probe()
+        trainers = self._probe_trainers(probe)
         chance = torch.Generator().manual_seed(0)
         everyone = torch.arange(self.num_examples)
 
@@ -141,7 +140,16 @@ class Trainer(LocalLearner):
             batch = everyone[: sizes[-1]]
             peak = peak_bytes_of(lambda: trainers[largest].step(batch, None, chance))
             self._paced.step_bytes = peak or 0
-        return Probe(tuple(trainers)).measure(step, sizes, self._pace.now, self._granted_s)
+        probe = replace(probe, widths=tuple(trainers))
+        return probe.measure(step, sizes, self._pace.now, self._granted_s)
+
+    def _usual_probe(self) -> Probe:
+        """A rule that chooses among widths must know them all, least of all on a slow device."""
+        choices = choices_of(self.blueprint.sizing)
+        if not choices:
+            return Probe()
+        widths = widths_for(choices)
+        return Probe(widths, certain=len(widths))
 
     def _granted_s(self) -> float:
         return self._pace.resources.granted_s(self._pace.busy_s())

@@ -79,7 +79,7 @@ def devices(
     rows = [_device_row(device) for device in found]
     print_table(f"{len(found)} devices", columns, rows)
     if any(part.why for part in parts.values()):
-        sizes = [[d.device_id, *map(str, _part(parts, d).values())] for d in found]
+        sizes = [[d.device_id, *_size_row(**_part(parts, d))] for d in found]
         print_table("", ["device", "width", "why this size"], sizes)
 
 
@@ -175,6 +175,10 @@ def _part(parts: Mapping[DeviceId, DeviceStatus], device: Device) -> dict[str, A
     if status is None:
         return {"width": None, "why": ""}
     return {"width": max(status.spec.keep, default=1.0), "why": status.why}
+
+
+def _size_row(width: float | None, why: str) -> list[str]:
+    return ["-" if width is None else f"{width:g}", why]
 
 
 def _device_row(device: Device) -> list[str]:

@@ -61,7 +61,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify=justify, no_wrap=column not in LONG_COLUMNS)
     for row in rows:
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # what others say of themselves is no markup
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     console.print(table)

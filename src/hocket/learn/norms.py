@@ -39,7 +39,7 @@ def statistics_of(module: nn.Module, manifest: Manifest) -> frozenset[str]:
 def use_batch_statistics(module: nn.Module) -> None:
     """Have batch norm take each batch's own statistics, in evaluation too, and keep none.
 
-    But a single value of a channel has no statistics: in evaluation it is taken as it is.
+    But a single value of a channel has no statistics: it is taken as it is.
     """
     for layer in batch_norms(module).values():
         layer.track_running_stats = False
@@ -48,8 +48,9 @@ def use_batch_statistics(module: nn.Module) -> None:
 
 def _as_in_training(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     # In training and without tracking, torch's layer neither reads nor writes what it has kept.
+    # What an earlier batch left here does not count: the next one may be a single example.
     values = inputs[0]
-    layer.training = layer.training or values.numel() > values.shape[1]
+    layer.training = values.numel() > values.shape[1]
 
 
 @torch.no_grad()

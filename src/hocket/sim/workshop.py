@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hocket.core.capability import CostLine
 from hocket.core.participant_header import Trained
+from hocket.core.sizing import choices_of
 from hocket.core.sizing.size import WHOLE, Size
 from hocket.core.submodel import SubmodelSpec
 from hocket.errors import NotFinite
@@ -117,10 +118,11 @@ def _by_width(
     if len(costs) > 1:
         return costs
     (known,) = costs
-    shares = {keep: blueprint.share(keep, input_shape) for keep in (known.keep, *WIDTHS)}
+    widths = sorted({*WIDTHS, *choices_of(blueprint.sizing)}, reverse=True)
+    shares = {keep: blueprint.share(keep, input_shape) for keep in (known.keep, *widths)}
     narrower = [
         CostLine(keep, known.fixed_s * part, known.per_example_s * part)
-        for keep in WIDTHS
+        for keep in widths
         if keep < known.keep and (part := shares[keep] / shares[known.keep]) < 1.0
     ]
     return (known, *narrower)

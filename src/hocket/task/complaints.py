@@ -18,6 +18,10 @@ from hocket.task.task import Task
 
 NOT_FROM_THE_FILE = "origin"
 LONGEST_VALUE = 60
+FORMERLY_DROPOUT = (
+    "[dropout] is [submodel] now: write its rates there, with kind = 'distreal', and in place of "
+    "enabled = false, submodel = 'full'"
+)
 CHOICES = (Annotated, Union, UnionType)  # what wraps one or more types of one and the same value
 
 
@@ -96,6 +100,8 @@ def _line(detail: ErrorDetails, place: _Place) -> str:
 
 
 def _unknown(place: _Place) -> str:
+    if place.table is Task and place.keys == ("dropout",):
+        return FORMERLY_DROPOUT
     known = sorted(key for key in _known(place.table) if key != NOT_FROM_THE_FILE)
     close = _close(str(place.keys[-1]), known)
     return f"unknown key {_dotted(place.keys)}{close}; known here: {', '.join(known)}"

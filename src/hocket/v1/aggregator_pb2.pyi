@@ -532,7 +532,7 @@ class PullModelRequest(google.protobuf.message.Message):
     for_training: builtins.bool
     """keep this version as a base until the device pushes or is given up"""
     why: builtins.str
-    """the device chose `spec`, for people; at most 200 characters"""
+    """the device chose `spec`, for people; at most 200 printable characters"""
     @property
     def caller(self) -> hocket.v1.types_pb2.Caller:
         """needed with for_training"""

@@ -21,6 +21,7 @@ from hocket.core.sizing import (
     Full,
     HeteroFL,
     Whale,
+    choices_of,
     sizing_of,
     terms_of,
 )
@@ -163,6 +164,28 @@ def test_fjord_draws_among_the_widths_up_to_its_own() -> None:
     assert (least.spec, least.widths) == (SubmodelSpec((0.2,)), ())
 
 
+def test_fjords_least_width_is_a_width_however_small() -> None:
+    size = Fjord((1.0, 1e-13)).choose(facts(), {})
+    assert all(0.0 < width <= 1.0 for width in size.widths)
+
+
+@pytest.mark.parametrize(
+    ("rule", "choices"),
+    [
+        (Full(), ()),
+        (Distreal(), ()),
+        (Fjord(), (1.0, 0.8, 0.6, 0.4, 0.2)),
+        (FederatedDropout((0.7,)), (0.7,)),
+        (FedRolex((0.9, 0.3)), (0.9, 0.3)),
+        (HeteroFL(), HALVINGS),
+        (Whale((0.5,)), (0.5,)),
+    ],
+    ids=lambda one: getattr(one, "kind", ""),
+)
+def test_what_a_rule_chooses_among(rule: AnySizing, choices: tuple[float, ...]) -> None:
+    assert choices_of(rule) == choices
+
+
 def test_full_and_distreal_leave_the_model_whole_on_the_wire() -> None:
     for rule in (Full(), Distreal(), DEFAULT):
         assert rule.choose(facts(), {}).spec == FULL
@@ -261,6 +284,12 @@ def test_the_rows_of_a_table_do_not_travel_as_settings() -> None:
 def test_terms_of_another_version_are_refused_with_what_is_known(terms: SizingTerms) -> None:
     with pytest.raises(TaskError, match=r"knows distreal, federated-dropout, .*, whale\); install"):
         sizing_of(terms)
+
+
+def test_a_complaint_stays_short_however_much_was_sent() -> None:
+    with pytest.raises(TaskError) as raised:
+        sizing_of(SizingTerms("tomorrow", (("width", (0.5,) * 10_000),)))
+    assert len(raised.value.message) < 1000
 
 
 @pytest.mark.parametrize(

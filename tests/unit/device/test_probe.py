@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hocket_device.probe import Probe, probe_batch_sizes
+from hocket_device.probe import MOST_WIDTHS, Probe, probe_batch_sizes, widths_for
 from hocket_device.throttle import DutyCycle
 
 
@@ -83,6 +83,24 @@ def test_the_full_width_is_measured_whatever_it_costs() -> None:
     lines = Probe().measure(machine.step, (8, 32), machine.now)
     assert machine.steps == [(1.0, 8), (1.0, 32)]
     assert [line.keep for line in lines] == [1.0]
+
+
+def test_where_a_rule_chooses_a_slow_device_measures_every_width_once() -> None:
+    machine = Machine(slower=1000.0)
+    widths = widths_for((0.8, 0.5))
+    assert widths == (1.0, 0.8, 0.5)
+    lines = Probe(widths, certain=3).measure(machine.step, (8, 32), machine.now)
+    assert machine.steps == [(keep, batch_size) for keep in widths for batch_size in (8, 32)]
+    assert [line.step_s(32) for line in lines] == pytest.approx([17.0, 10.88, 4.25])
+
+
+def test_of_very_many_widths_some_are_measured() -> None:
+    many = tuple(1.0 - at / 1000 for at in range(1000))
+    widths = widths_for(many)
+    assert widths[0] == 1.0
+    assert set(widths) <= set(many)
+    assert 8 <= len(widths) <= MOST_WIDTHS
+    assert widths_for((0.5,)) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,23 @@ MEMINFO = {"proc/meminfo": "MemTotal: 4000 kB\nMemFree: 100 kB\nMemAvailable:   
                 "sys/fs/cgroup/memory/memory.limit_in_bytes": "5000",
                 "sys/fs/cgroup/memory/memory.usage_in_bytes": "6000",
             },
-            0,
+            1,  # 0 would be unknown
+        ),
+        (
+            {
+                "sys/fs/cgroup/memory.max": "1000000",
+                "sys/fs/cgroup/memory.current": "990000",
+                "sys/fs/cgroup/memory.stat": "anon 300000\nfile 690000\ninactive_file 500000",
+            },
+            510_000,
+        ),
+        (
+            {
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "5000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "5000",
+                "sys/fs/cgroup/memory/memory.stat": "inactive_file 1\ntotal_inactive_file 2000",
+            },
+            2000,
         ),
         (
             MEMINFO
@@ -141,7 +157,16 @@ MEMINFO = {"proc/meminfo": "MemTotal: 4000 kB\nMemFree: 100 kB\nMemAvailable:   
         ),
         ({}, 0),
     ],
-    ids=["machine", "v2", "v2 unlimited", "v1 over its limit", "v1 unlimited", "unknown"],
+    ids=[
+        "machine",
+        "v2",
+        "v2 unlimited",
+        "v1 over its limit",
+        "v2 full of files read before",
+        "v1 full of files read before",
+        "v1 unlimited",
+        "unknown",
+    ],
 )
 def test_free_memory_is_the_least_that_anything_says(
     tmp_path: Path, files: dict[str, str], memory_bytes: int

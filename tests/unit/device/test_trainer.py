@@ -9,12 +9,14 @@ import torch
 from hocket_device.effort import PacedEffort
 from hocket_device.learner import Interrupted
 from hocket_device.pace import Pace
+from hocket_device.probe import Probe
 from hocket_device.resources import Resources
 from hocket_device.throttle import DutyCycle
 from hocket_device.trainer import Trainer
 from support.learners import TOP_K, Folded, Ledger, base, delta, examples, model, terms
 from support.small_nets import ResNet
 
+from hocket.core.sizing import Fjord, terms_of
 from hocket.core.terms import TaskTerms, TrainingTerms
 from hocket.errors import ModelError
 from hocket.learn.blueprint import Blueprint
@@ -91,6 +93,13 @@ def test_the_probe_times_real_steps_at_each_width() -> None:
     lines = trainer().probe()
     assert [line.keep for line in lines] == [1.0, 0.5, 0.25]
     assert all(line.step_s(16) > 0.0 for line in lines)
+
+
+def test_the_probe_measures_the_widths_that_the_rule_chooses_among() -> None:
+    told = replace(terms(), sizing=terms_of(Fjord()), dropout_rows=())
+    assert [line.keep for line in trainer(told=told).probe()] == [1.0, 0.8, 0.6, 0.4, 0.2]
+    short = trainer(told=told).probe(Probe((1.0, 0.5), repetitions=1))
+    assert [line.keep for line in short] == [1.0, 0.5]
 
 
 def test_the_probe_survives_a_learning_rate_at_which_repeated_steps_diverge() -> None:

@@ -67,6 +67,18 @@ def test_one_value_of_a_channel_has_no_statistics() -> None:
     assert torch.equal(net(one), linear(one) / (1 + norm.eps) ** 0.5)
 
 
+def test_a_last_example_alone_is_judged_behind_a_batch_of_many() -> None:
+    linear, norm = nn.Linear(5, 3), nn.BatchNorm1d(3)
+    net = nn.Sequential(linear, norm)
+    use_batch_statistics(net)
+    some = torch.randn(9, 5, generator=torch.Generator().manual_seed(1))
+    classes = torch.arange(9) % 3
+    several, _ = evaluate(net, flatten(net), some[:8], classes[:8])
+    alone, _ = evaluate(net, flatten(net), some[8:], classes[8:])
+    loss, _ = evaluate(net, flatten(net), some, classes, batch_size=8)
+    assert loss == pytest.approx((8 * several + alone) / 9)
+
+
 def test_a_copy_takes_the_batchs_statistics_too() -> None:
     net = shaken()
     use_batch_statistics(net)

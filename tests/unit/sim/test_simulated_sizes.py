@@ -81,6 +81,14 @@ def test_a_slow_device_takes_the_width_that_ends_in_time() -> None:
     assert set(tighter["slow"]) == {part_of(0.25)}
 
 
+def test_a_width_between_the_halvings_is_charged_its_own_work() -> None:
+    """Six tenths of 16 and 32 filters are 10 and 20: 0.421 of the work, 2.1 s of the slow one."""
+    work = (10 * 576 + 10 * 20 * 576 + 20 * 16 * 64 + 640) / WORK
+    assert work == pytest.approx(0.421, abs=1e-3)
+    assert set(specs_by_device({"kind": "fjord", "deadline_s": 2.2})["slow"]) == {part_of(0.6)}
+    assert set(specs_by_device({"kind": "fjord", "deadline_s": 2.0})["slow"]) == {part_of(0.4)}
+
+
 def test_windows_roll_with_the_version_and_random_parts_are_never_the_same() -> None:
     rolled = specs_by_device({"kind": "fedrolex", "deadline_s": DEADLINE_S})["slow"]
     assert {spec.rule for spec in rolled} == {ChannelRule.ROLLING}

@@ -11,12 +11,15 @@ from support.histories import entries, recorded
 from support.simulations import PHONE, Rows, fleet, ready, stopwatch, task
 
 from hocket.core.payload import Payload
+from hocket.core.sizing.size import part_of
 from hocket.errors import TaskError
+from hocket.learn.submodels.plan import plan_of
 from hocket.sim.fleet import FleetFile
 from hocket.sim.history import Closed, History, Settled
 from hocket.sim.result import Result
 from hocket.sim.timing import Replay, plans_of
 from hocket.task import Task
+from hocket.task.setup import set_up
 
 SLOW_LINK = {"name": "l", "up_bytes_per_s": 4000.0, "down_bytes_per_s": 20000.0, "loss": 0.1}
 SLOWER_THAN_AN_EPOCH = {"name": "l", "down_bytes_per_s": 6000.0}
@@ -57,6 +60,26 @@ def test_the_same_task_learns_the_same_again(tmp_path: Path) -> None:
     assert again.counts.tau_sum == result.counts.tau_sum > 0
     assert again.counts.bytes_up == sum(e.payload.header.wire_bytes for e in told if e.payload)
     assert again.virtual_s == result.virtual_s
+
+
+def test_a_part_whose_mini_batches_have_widths_of_their_own_learns_the_same_again(
+    tmp_path: Path,
+) -> None:
+    """What a replayed device affords is not known any more, only which part it trained."""
+    cnn = task(
+        model={"function": "hocket.learn.models:digits_cnn"},
+        training={"local_epochs": 1, "batch_size": 8, "learning_rate": 0.1},
+        submodel={"kind": "fjord"},
+    )
+    classes = [{"name": "half", "per_example_s": 0.01, "keep": 0.65}]
+    devices = fleet(3, classes=classes, stop={"versions": 5})
+    result, history = recorded(cnn, devices, tmp_path)
+    assert {e.header.spec for e in entries(history) if isinstance(e, Settled)} == {part_of(0.6)}
+    _, again, _ = replayed(cnn, devices, history)
+    assert again.digest == result.digest
+    part = plan_of(set_up(cnn).graph, part_of(0.6)).sliced_manifest.dense_bytes
+    pulls = again.counts.bytes_down / part
+    assert pulls == round(pulls) >= again.counts.trainings
 
 
 def test_rounds_close_where_they_were_closed(tmp_path: Path) -> None:

@@ -105,6 +105,11 @@ def test_a_task_is_read_with_changes(tmp_path: Path) -> None:
         load_task(file, changes={"strategy.kind": "fedasync", "strategy.alfa": 0.25})
 
 
+def test_a_table_of_an_older_task_file_names_the_one_in_its_place() -> None:
+    with pytest.raises(TaskError, match=r"\[dropout\] is \[submodel\] now: .*'distreal'.*'full'"):
+        default_task({"dropout.enabled": False})
+
+
 def test_the_built_in_task_takes_changes_too() -> None:
     assert default_task({"training.batch_size": 7}).training.batch_size == 7
     assert default_task().training.batch_size == 16

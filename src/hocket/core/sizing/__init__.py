@@ -25,6 +25,8 @@ AnySizing = Full | Distreal | Whale | HeteroFL | FedRolex | Fjord | FederatedDro
 KINDS: Mapping[str, type[AnySizing]] = {rule().kind: rule for rule in get_args(AnySizing)}
 """Every rule by its name in task files."""
 
+LONGEST_TOLD = 500  # characters of settings in a complaint: an aggregator may send very many
+
 DEFAULT = Distreal()
 """What a task does that does not say: uniform rates, the whole model on the wire."""
 
@@ -40,9 +42,23 @@ __all__ = [
     "HeteroFL",
     "Sizing",
     "Whale",
+    "choices_of",
     "sizing_of",
     "terms_of",
 ]
+
+
+def choices_of(rule: AnySizing) -> tuple[float, ...]:
+    """The widths that a rule chooses among, descending; none if it leaves that to `keep`."""
+    match rule:
+        case HeteroFL() | FedRolex() | Whale():
+            return rule.levels
+        case FederatedDropout():
+            return rule.ratios
+        case Fjord():
+            return rule.widths
+        case Full() | Distreal():
+            return ()
 
 
 def terms_of(rule: AnySizing) -> SizingTerms:
@@ -59,8 +75,10 @@ def sizing_of(terms: SizingTerms) -> AnySizing:
         return rule_of_settings(KINDS[terms.kind], terms)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         known = ", ".join(sorted(KINDS))
+        told = str(dict(terms.values))
+        told = told if len(told) <= LONGEST_TOLD else f"{told[:LONGEST_TOLD]}..."
         raise TaskError(
             f"the task sizes its parts of the model by the rule {terms.kind!r} with the settings "
-            f"{dict(terms.values)}, which this device does not know (it knows {known}); install "
+            f"{told}, which this device does not know (it knows {known}); install "
             "the version of Hocket that the aggregator runs"
         ) from None

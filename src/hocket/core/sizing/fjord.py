@@ -42,4 +42,4 @@ class Fjord(Memoryless):
 
 def _share(p: float, largest: float) -> float:
     """The share p / largest, rounded down, so that its ceil is no channel too many for rounding."""
-    return math.floor(p / largest / _GRAIN) * _GRAIN
+    return max(1, math.floor(p / largest / _GRAIN)) * _GRAIN

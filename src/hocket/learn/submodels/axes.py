@@ -30,7 +30,8 @@ class Layout:
     segments: Axis = ()
     before: Sizes | None = None  # the axes before the channels; None: not known how many
     behind: Sizes = ()  # the axes behind the channels
-    flattens: int = 0  # flattened values in it whose block length the next weight will tell
+    # Flattened values in it: of a single one the next weight will tell the length of a block.
+    flattens: int = 0
     repeated: bool = False  # its runs come several times over; the next weight will tell how often
     tokenwise: bool = False  # channels last, behind an axis of positions as well as of examples
     pieces: bool = False  # a tuple of values of this layout

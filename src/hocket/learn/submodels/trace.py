@@ -65,6 +65,8 @@ class Trace:
         times, rest = divmod(width, total)
         if rest or (times != 1 and layout.flattens != 1 and not layout.repeated):
             msg = f"its weight takes {width} columns but {total} channels arrive"
+            if layout.flattens > 1:
+                msg += ", some of them flattened and joined to others; give each part its own layer"
             raise unsupported(node, msg)
         if layout.repeated:
             return layout.segments * times

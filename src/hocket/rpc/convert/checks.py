@@ -44,6 +44,13 @@ def text(field: str, value: str, longest: int = LONGEST_TEXT) -> str:
     return value
 
 
+def line(field: str, value: str, longest: int) -> str:
+    """Printable text of at most `longest` characters, maybe empty: it is shown in terminals."""
+    fine = len(value) <= longest and value.isprintable()
+    require(fine, field, value, f"at most {longest} printable characters")
+    return value
+
+
 def name(field: str, value: str, longest: int) -> str:
     """Printable text of 1 to `longest` characters."""
     fine = 1 <= len(value) <= longest and value.isprintable()

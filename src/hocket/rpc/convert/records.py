@@ -144,7 +144,7 @@ def device_status_from_pb(message: pb.DeviceStatus) -> DeviceStatus:
         checks.count("device.last_tau", message.last_tau),
         checks.not_negative("device.in_phase_s", message.in_phase_s),
         spec_from_pb(message.spec),
-        checks.text("device.why", message.why, checks.LONGEST_WHY),
+        checks.line("device.why", message.why, checks.LONGEST_WHY),
     )
 
 

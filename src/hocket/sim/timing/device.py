@@ -15,6 +15,7 @@ from hocket.core.device import Caller, Device, DeviceState
 from hocket.core.ids import Incarnation, Version
 from hocket.core.participant import Participant, ParticipantRules
 from hocket.core.participant_header import header_of
+from hocket.core.sizing.size import Ability
 from hocket.core.strategy import Global
 from hocket.core.terms import TaskTerms, Trigger
 from hocket.core.update import Dropped, UpdateHeader
@@ -58,6 +59,7 @@ class RecordedDevice:
         self.base: Base | None = None  # that it has taken
         self.held: Version | None = None  # and the number that this had in the history
         self.began_s = 0.0
+        self._uncertain_bytes: int | None = None  # of that base, as counted
         self._terms, self._rules = terms, rules
         self._participant = Participant(rules, plan.device_id)
         self._learner = learner
@@ -75,9 +77,13 @@ class RecordedDevice:
         return self._learner.down_bytes
 
     def pulled(self) -> None:
-        """Count a model that came down."""
-        self.counts.bytes_down += self.down_bytes
-        self._all.bytes_down += self.down_bytes
+        """Count a base that came down: of the size before, until its update says of which."""
+        self._uncertain_bytes = self.down_bytes
+        self._count_down(self.down_bytes)
+
+    def _count_down(self, num_bytes: int) -> None:
+        self.counts.bytes_down += num_bytes
+        self._all.bytes_down += num_bytes
 
     def work(self, work: Work) -> None:
         """Train and push. Raises UnknownDevice or UnknownVersion as the rules do."""
@@ -86,7 +92,9 @@ class RecordedDevice:
         self._participant.rules = replace(self._rules, refresh=refresh)
         self._all.triggers += 1
         trigger = Trigger(work.told.update_id, work.base.model.version, slot, 0.0)
-        events: deque[pev.Event] = deque([pev.Triggered(trigger)])
+        # The width is the recorded one, and what a rule derives from it must follow.
+        ability = Ability(keep=max(work.told.spec.keep, default=1.0))
+        events: deque[pev.Event] = deque([pev.Triggered(trigger, ability)])
         while events:
             for effect in self._participant.handle(events.popleft(), work.now):
                 event = self._do(effect, work)
@@ -100,6 +108,9 @@ class RecordedDevice:
                 base = work.base
                 recorded = replace(size, spec=work.told.spec)  # by what it could do then
                 learner.take(recorded, self._participant.trainings)
+                if self._uncertain_bytes is not None:
+                    self._count_down(self.down_bytes - self._uncertain_bytes)
+                    self._uncertain_bytes = None
                 learner.start(base.model.model, base.exchanged)
                 return pev.Pulled(base.model.version)
             case pev.TrainEpoch(epoch):
@@ -129,7 +140,7 @@ class RecordedDevice:
         self._all.fresh_pulls += 1
         if work.fresh is None:
             return pev.FreshArrived(None)
-        self.pulled()
+        self._count_down(self.down_bytes)
         return pev.FreshArrived(work.fresh.version)
 
     def _merge(self, beta: float, work: Work) -> pev.Event:

@@ -201,6 +201,10 @@ def test_torchs_attention_ties_what_arrives_to_its_heads() -> None:
     assert [(g.name, g.size) for g in graph.groups] == [("tokens", 4)]
     assert graph.axes["attention.in_proj_weight"] == ((Segment(4, 0),) * 6, (Segment(4, 0),) * 2)
     assert graph.axes["positions"] == ((Segment(16),), (Segment(4, 0),) * 2)
+    # Scaled up when less is kept, as the linear layers of attention that is written out.
+    inner = ("attention.in_proj_weight", "attention.in_proj_bias")
+    outer = ("attention.out_proj.weight", "attention.out_proj.bias")
+    assert graph.groups[0].producers == ("tokens.weight", *inner, *outer)
 
 
 def test_units_that_work_on_each_position_are_filters() -> None:
@@ -268,6 +272,12 @@ class Around(nn.Module):
         (lambda x: torch.einsum("...c,...c->...c", x, x), None, "'einsum'.*every axis"),
         (lambda x: torch.einsum("btc,bsd->cd", x, x), None, "'einsum'.*two of its axes"),
         (lambda x: x, nn.Embedding(4, 2, max_norm=1.0), "'layer'.*max_norm"),
+        # Each of these would make other channels of what is left, without an error of torch's.
+        (lambda x: x.view(x.shape[0] * 2, x.shape[1], -1), None, "'view'.*cuts or joins"),
+        (lambda x: F.avg_pool2d(x.transpose(1, 2), 2), None, "'avg_pool2d'.*along the channels"),
+        (lambda x: x, nn.BatchNorm1d(8), "'layer'.*axis 1"),
+        (lambda x: x, nn.GroupNorm(2, 8), "'layer'.*axis 1"),
+        (lambda x: x, nn.PReLU(8), "'layer'.*axis 1"),
     ],
 )
 def test_a_node_that_does_not_fit_every_width_is_named(
@@ -280,6 +290,30 @@ def test_a_node_that_does_not_fit_every_width_is_named(
 def test_a_flatten_of_a_sequence_repeats_its_channels() -> None:
     net = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
     assert channel_graph(net).axes["2.weight"] == ((Segment(2),), (Segment(4, 0),) * 3)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_flattened_maps_beside_other_channels_are_told_apart_or_refused(side: int) -> None:
+    """Of 4 + 4 * 9 columns the next weight would tell only that each channel has five of them."""
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 6 // side, 6 // side)
+            self.head = nn.Linear(4 + 4 * side * side, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            scores: Tensor = self.head(torch.cat([x.mean((2, 3)), x.flatten(1)], 1))
+            return scores
+
+    net = Beside()
+    assert net(examples(IMAGE)).shape == (4, 2)
+    if side == 1:
+        assert channel_graph(net).axes["head.weight"] == ((Segment(2),), (Segment(4, 0),) * 2)
+    else:
+        with pytest.raises(ModelError, match=r"'head'.*takes 40 columns.*its own layer"):
+            channel_graph(net)
 
 
 def test_macs_of_grouped_layers_and_attention() -> None:

@@ -61,13 +61,20 @@ MODULE_RULES: dict[type[nn.Module], ModuleRule] = {
     ),
     elementwise.same,
 )
-MODULE_RULES |= dict.fromkeys(
-    (
-        *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-        *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-        *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.Upsample),
-    ),
-    elementwise.pooled,
+MODULE_RULES |= (
+    dict.fromkeys(
+        (nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d),
+        elementwise.pooling(1),
+    )
+    | dict.fromkeys(
+        (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+        elementwise.pooling(2),
+    )
+    | dict.fromkeys(
+        (nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d),
+        elementwise.pooling(3),
+    )
+    | {nn.Upsample: elementwise.upsampled}
 )
 SEVERAL_INPUTS: dict[type[nn.Module], ModuleRule] = {
     nn.MultiheadAttention: attention.multi_head,
@@ -89,11 +96,12 @@ _ELEMENTWISE: tuple[Any, ...] = (
     *("relu", "relu_", "tanh", "sigmoid", F.sigmoid, F.dropout, F.dropout1d, F.dropout2d),
 )
 
-_POOLED: tuple[Any, ...] = (
-    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d),
-    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
-    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
-)
+_POOLED: dict[int, tuple[Any, ...]] = {
+    1: (F.max_pool1d, F.avg_pool1d, F.adaptive_avg_pool1d, F.adaptive_max_pool1d),
+    2: (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d),
+    3: (F.max_pool3d, F.avg_pool3d, F.adaptive_avg_pool3d, F.adaptive_max_pool3d),
+}
+"""By the number of axes that they work along."""
 
 _REDUCED: tuple[Any, ...] = (torch.mean, "mean", torch.sum, "sum", torch.amax, "amax")
 
@@ -127,7 +135,11 @@ OPERATION_RULES: dict[Any, OperationRule] = (
     }
     | _AXES
     | dict.fromkeys(_ELEMENTWISE, elementwise.elementwise)
-    | dict.fromkeys(_POOLED, elementwise.pooled_function)
+    | {
+        function: elementwise.pooling_function(axes)
+        for axes, functions in _POOLED.items()
+        for function in functions
+    }
     | dict.fromkeys(_REDUCED, axis.reduced)
     | dict.fromkeys((operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"), attention.matmul)
     | dict.fromkeys((torch.transpose, "transpose", torch.swapaxes, "swapaxes"), axis.transpose)

@@ -15,7 +15,7 @@ from torch.fx import Node
 from hocket.learn.submodels.axes import OPAQUE, Layout
 from hocket.learn.submodels.rules.norms import layer_norm
 from hocket.learn.submodels.rules.rule import argument
-from hocket.learn.submodels.rules.weights import linear
+from hocket.learn.submodels.rules.weights import linear, produced
 from hocket.learn.submodels.trace import Trace, unsupported
 
 
@@ -122,11 +122,13 @@ def _heads(trace: Trace, node: Node, module: Any, arriving: list[Layout]) -> Lay
     axis = trace.groups.expanded(query.segments)
     for value in arriving[1:]:
         trace.join(node, axis, value.segments)
-    out = module.out_proj
-    trace.register(node, trace.name_of(module, "in_proj_weight"), axis * 3, axis)
-    trace.register(node, trace.name_of(module, "in_proj_bias"), axis * 3)
-    trace.register(node, trace.name_of(out, "weight"), axis, axis)
-    trace.register(node, trace.name_of(out, "bias"), axis)
+    inner = [trace.name_of(module, f"in_proj_{tensor}") for tensor in ("weight", "bias")]
+    outer = [trace.name_of(module.out_proj, tensor) for tensor in ("weight", "bias")]
+    trace.register(node, inner[0], axis * 3, axis)
+    trace.register(node, inner[1], axis * 3)
+    trace.register(node, outer[0], axis, axis)
+    trace.register(node, outer[1], axis)
+    produced(trace, axis, *inner, *outer)
     return replace(query, segments=axis)
 
 

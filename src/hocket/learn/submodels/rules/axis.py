@@ -148,7 +148,10 @@ def concatenated(trace: Trace, node: Node, values: list[Layout]) -> Layout:
     by_node = dict(zip(node.all_input_nodes, values, strict=True))
     ordered = [by_node[part] for part in parts if isinstance(part, Node)]
     segments = tuple(segment for value in ordered for segment in value.segments)
-    return replace(model, segments=segments, flattens=sum(value.flattens for value in ordered))
+    flattens = sum(value.flattens for value in ordered)
+    if flattens == 1 and len(ordered) > 1:
+        flattens = 2  # the next weight would not tell the one part's blocks from the others' ones
+    return replace(model, segments=segments, flattens=flattens)
 
 
 def _lengthened(x: Layout, dim: int) -> Layout:

@@ -10,8 +10,10 @@ from torch.fx import Node
 from hocket.learn.submodels.axes import OPAQUE, Layout
 from hocket.learn.submodels.groups import axis_width
 from hocket.learn.submodels.layout import Segment
-from hocket.learn.submodels.rules.rule import argument
+from hocket.learn.submodels.rules.rule import ModuleRule, OperationRule, argument
 from hocket.learn.submodels.trace import Trace, unsupported
+
+_ALONG = "it works along the channels; transpose them to axis 1 first"
 
 
 def same(_trace: Trace, _node: Node, _module: Any, x: Layout) -> Layout:
@@ -19,16 +21,32 @@ def same(_trace: Trace, _node: Node, _module: Any, x: Layout) -> Layout:
     return x
 
 
-def pooled(_trace: Trace, node: Node, _module: Any, x: Layout) -> Layout:
-    """Each channel by itself, along the axes behind it."""
-    if x.segments and not x.behind:
-        raise unsupported(node, "it works along the channels; transpose them to axis 1 first")
+def pooling(axes: int) -> ModuleRule:
+    """Each channel by itself, along the last `axes` axes, which must lie behind the channels."""
+
+    def pooled(_trace: Trace, node: Node, _module: Any, x: Layout) -> Layout:
+        if x.segments and len(x.behind) < axes:
+            raise unsupported(node, _ALONG)
+        return x
+
+    return pooled
+
+
+def pooling_function(axes: int) -> OperationRule:
+    """As `pooling`."""
+    rule = pooling(axes)
+
+    def pooled(trace: Trace, node: Node, values: list[Layout]) -> Layout:
+        return rule(trace, node, None, values[0])
+
+    return pooled
+
+
+def upsampled(_trace: Trace, node: Node, _module: Any, x: Layout) -> Layout:
+    """Each channel by itself, along all axes but the first two."""
+    if x.segments and (not x.behind or len(x.before or (None,)) != 1):
+        raise unsupported(node, _ALONG)
     return x
-
-
-def pooled_function(trace: Trace, node: Node, values: list[Layout]) -> Layout:
-    """As `pooled`."""
-    return pooled(trace, node, None, values[0])
 
 
 def mixing(trace: Trace, node: Node, module: Any, x: Layout) -> Layout:

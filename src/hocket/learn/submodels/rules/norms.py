@@ -9,13 +9,14 @@ from torch.fx import Node
 
 from hocket.learn.submodels.axes import Layout
 from hocket.learn.submodels.layout import Axis, Segment
-from hocket.learn.submodels.trace import Trace
+from hocket.learn.submodels.trace import Trace, unsupported
 
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
 def per_channel(trace: Trace, node: Node, module: Any, x: Layout) -> Layout:
     """Batch and instance norm: each channel has its own scale, shift and running statistics."""
+    _check_second(trace, node, x)
     axis = trace.resolve(node, x, module.num_features)
     for tensor in _TENSORS:
         trace.register(node, trace.name_of(module, tensor), axis)
@@ -24,6 +25,7 @@ def per_channel(trace: Trace, node: Node, module: Any, x: Layout) -> Layout:
 
 def group_norm(trace: Trace, node: Node, module: Any, x: Layout) -> Layout:
     """All groups of the norm keep as many channels as each other."""
+    _check_second(trace, node, x)
     axis = trace.resolve(node, x, module.num_channels)
     if module.num_groups < module.num_channels:
         trace.groups.tiled(axis, module.num_channels // module.num_groups)
@@ -49,9 +51,17 @@ def prelu(trace: Trace, node: Node, module: Any, x: Layout) -> Layout:
     """One slope for all channels, or one for each."""
     if module.num_parameters == 1:
         return x
+    _check_second(trace, node, x)
     axis = trace.resolve(node, x, module.num_parameters)
     trace.register(node, trace.name_of(module, "weight"), axis)
     return _through(x, axis)
+
+
+def _check_second(trace: Trace, node: Node, x: Layout) -> None:
+    """Refuse channels on another axis than the second, which such a layer works on."""
+    elsewhere = x.tokenwise if x.before is None else len(x.before) > 1
+    if elsewhere and trace.droppable(x.segments):
+        raise unsupported(node, "it works on axis 1; transpose the channels there first")
 
 
 def _through(x: Layout, axis: Axis) -> Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -47,6 +48,8 @@ def view(trace: Trace, node: Node, values: list[Layout]) -> Layout:
         if cut:
             return _headed(trace, node, x, shape[: len(shape) - 1 - len(cut)], cut)
         return _merged(x, len(shape) - 1)
+    if len(shape) > len(x.before) and not all(map(_is_length, shape[: len(x.before)])):
+        raise unsupported(node, "it cuts or joins axes before the channels; " + _FIT)
     if len(shape) - 1 > len(x.before):
         return _headed(trace, node, x, shape[: len(x.before)], shape[len(x.before) : -1])
     return _merged(x, len(shape) - 1)
@@ -119,6 +122,13 @@ def _shape(node: Node) -> tuple[Any, ...]:
 
 def _is_rest(size: Any) -> bool:
     return isinstance(size, int) and size == -1
+
+
+def _is_length(size: Any) -> bool:
+    """Whether a view asks for the length that some axis has, and for nothing made of lengths."""
+    if not isinstance(size, Node):
+        return True
+    return size.target == "size" or size.target is operator.getitem
 
 
 def _trailing_numbers(shape: Sequence[Any]) -> tuple[Any, ...]:

@@ -37,7 +37,7 @@ def _depthwise(trace: Trace, node: Node, module: Any, x: Layout, around: Layout)
     trace.register(node, name, out)
     trace.register(node, trace.name_of(module, "bias"), out)
     # What arrives is scaled up already where outputs are; only the bias is not.
-    _produced(trace, out, trace.name_of(module, "bias"))
+    produced(trace, out, trace.name_of(module, "bias"))
     return Layout(out, around.before, around.behind)
 
 
@@ -86,7 +86,7 @@ def embedding(trace: Trace, node: Node, module: Any, _x: Layout) -> Layout:
     known = trace.axes.get(name)
     out = known[1] if known else (Segment(width, trace.groups.new(_owner(name), width)),)
     trace.register(node, name, (Segment(rows),), out)
-    _produced(trace, out, name)
+    produced(trace, out, name)
     return Layout(out, before=(None, None) if _is_input(node) else None, tokenwise=True)
 
 
@@ -138,7 +138,7 @@ def _weighted(
         out = (Segment(units),)
     trace.register(node, weight, out, columns)
     trace.register(node, bias, out)
-    _produced(trace, out, weight, bias)
+    produced(trace, out, weight, bias)
     return Layout(out, around.before, around.behind, tokenwise=around.tokenwise)
 
 
@@ -147,7 +147,7 @@ def _owner(tensor: str) -> str:
     return tensor.rpartition(".")[0] or tensor
 
 
-def _produced(trace: Trace, out: Axis, *names: str | None) -> None:
+def produced(trace: Trace, out: Axis, *names: str | None) -> None:
     """Note that tensors make the channels of an axis."""
     for group in {s.group: None for s in out if s.group is not None}:
         for name in names:
