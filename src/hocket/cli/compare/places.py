@@ -36,11 +36,11 @@ def check_places(folder: Path, report: Path | None) -> None:
             raise unwritable(file, cause) from cause
 
 
-def unwritable(path: Path, cause: OSError) -> StartupError:
-    """What is said of a place that cannot be written to."""
+def unwritable(path: Path, cause: OSError, option: str = "--report") -> StartupError:
+    """What is said of a place that cannot be written to; `option` names the file beside --out."""
     return StartupError(
         f"{path} cannot be written: {cause.strerror}; choose another folder with --out, another "
-        "file with --report"
+        f"file with {option}"
     )
 
 

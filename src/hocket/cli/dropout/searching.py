@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hocket.cli.compare.engine import Engine, Work
 from hocket.cli.compare.on_ray import OnRay
-from hocket.cli.compare.places import try_file
+from hocket.cli.compare.places import try_file, unwritable
 from hocket.cli.compare.processes import Processes
 from hocket.cli.dropout.findings import Candidate, Findings
 from hocket.cli.dropout.jobs import Common, Job, JobFiles, Place, Row
@@ -32,7 +32,6 @@ from hocket.cli.dropout.trying import (
     trying,
     write_snapshots,
 )
-from hocket.errors import StartupError
 from hocket.learn.submodels.cost import forward_cost
 from hocket.task.dropout_table import (
     FORMAT,
@@ -111,7 +110,7 @@ def search(wishes: Wishes, console: Console, make_engine: MakeEngine | None = No
         write_dropout_table(table_file, _table(findings, material, wishes.command))
         write_search(findings, task.name, wishes.command, folder)
     except OSError as cause:
-        raise _unwritable(Path(cause.filename or folder), cause) from cause
+        raise unwritable(Path(cause.filename or folder), cause, "--table") from cause
     files = (
         ("table", table_file),
         ("figures", folder / PAGE_FILE),
@@ -136,7 +135,7 @@ def _prepare(material: Material, common: Common, file: Path, shown: Shown) -> No
         file.parent.mkdir(parents=True, exist_ok=True)
         write_snapshots(file, make_snapshots(material, common))
     except OSError as cause:
-        raise _unwritable(file, cause) from cause
+        raise unwritable(file, cause, "--table") from cause
 
 
 def _measured(findings: Findings, material: Material) -> Findings:
@@ -177,11 +176,4 @@ def _check_places(folder: Path, table: Path) -> None:
         try:
             try_file(file)
         except OSError as cause:
-            raise _unwritable(file, cause) from cause
-
-
-def _unwritable(path: Path, cause: OSError) -> StartupError:
-    return StartupError(
-        f"{path} cannot be written: {cause.strerror}; choose another folder with --out, another "
-        "file with --table"
-    )
+            raise unwritable(file, cause, "--table") from cause
