@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hocket_device.learner import Interrupted
 from hocket_device.pace import Pace
+from hocket_device.resources import WINDOW_S
 
 
 @dataclass(slots=True)
@@ -17,15 +18,23 @@ class PacedEffort:
 
     pace: Pace
     step_bytes: int = 0  # that a step on all of the part takes at its peak; 0: not measured
+    _left_bytes: int = 0  # as it was read last
+    _read_at: float = -math.inf
 
     def share(self) -> float:
         """The share of a processor to be had now."""
         return self.pace.resources.share()
 
     def memory(self) -> float:
-        """Memory to be had now, over what a step takes; infinite where one is not known."""
-        there = self.pace.resources.memory_bytes() if self.step_bytes else 0
-        return there / self.step_bytes if there else math.inf
+        """Memory to be had now, over what a step takes; infinite where one is not known.
+
+        Reading it takes a tenth of a millisecond, so it is read once in WINDOW_S.
+        """
+        if not self.step_bytes:
+            return math.inf
+        if self.pace.now() - self._read_at >= WINDOW_S:
+            self._left_bytes, self._read_at = self.pace.resources.memory_bytes(), self.pace.now()
+        return self._left_bytes / self.step_bytes if self._left_bytes else math.inf
 
     @contextmanager
     def mini_batch(self, _examples: int, _cost: float, /) -> Iterator[None]:

@@ -77,6 +77,16 @@ def test_the_memory_that_is_left_decides_too() -> None:
     assert 1.0 > rows[800_000] > rows[499_999] >= rows[1] > 0.0
 
 
+def test_memory_is_read_once_a_second() -> None:
+    left = iter((500_000, 250_000))
+    machine = Machine()
+    resources = Resources(lambda: 1.0, lambda: 1.0, lambda: next(left))
+    effort = PacedEffort(replace(machine.pace, resources=resources), step_bytes=10**6)
+    assert [effort.memory() for _ in range(3)] == [0.5] * 3
+    machine.now_s += 1.0
+    assert effort.memory() == 0.25
+
+
 def test_each_mini_batch_is_followed_by_its_rest() -> None:
     seconds = {}
     for share in (1.0, 0.25):
