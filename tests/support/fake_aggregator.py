@@ -64,6 +64,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     taken: asyncio.Queue[TakenUpdate] = field(default_factory=asyncio.Queue)
     _streams: dict[str, object] = field(default_factory=dict)  # the newest of each device
     _say: asyncio.Queue[Trigger | Finished] = field(default_factory=asyncio.Queue)
+    _finished: Finished | None = None
     _partial: dict[str, Assembler] = field(default_factory=dict)
     _settled: dict[str, Outcome] = field(default_factory=dict)
 
@@ -72,8 +73,9 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self._say.put_nowait(Trigger(f"{self.version}-1", self.version, slot, 60.0))
 
     def finish(self) -> None:
-        """The task is over."""
-        self._say.put_nowait(Finished("the test is over"))
+        """The task is over, and whoever subscribes from now on hears so at once."""
+        self._finished = Finished("the test is over")
+        self._say.put_nowait(self._finished)
 
     async def GetTask(self, _request: pb.GetTaskRequest, _context: Any) -> pb.GetTaskResponse:
         return convert.task_terms_to_pb(self.terms)
@@ -86,6 +88,9 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.said_training.append(request.training)
         self.subscribers.put_nowait(caller)
         mine = self._streams[caller.device_id] = object()
+        if self._finished is not None:  # as said to a stream that its device was about to leave
+            yield convert.event_to_pb(self._finished)
+            return
         while True:
             said = await self._say.get()
             if self._streams[caller.device_id] is not mine:  # a newer stream is to say it
