@@ -69,11 +69,12 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     _settled: dict[str, Outcome] = field(default_factory=dict)
 
     def trigger(self, slot: int = 0) -> None:
-        """Ask whoever listens to train."""
+        """Ask whoever listens to train, in a task that goes on."""
+        self._finished = None
         self._say.put_nowait(Trigger(f"{self.version}-1", self.version, slot, 60.0))
 
     def finish(self) -> None:
-        """The task is over, and whoever subscribes from now on hears so at once."""
+        """The task is over, as whoever subscribes later hears, too."""
         self._finished = Finished("the test is over")
         self._say.put_nowait(self._finished)
 
@@ -88,9 +89,8 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.said_training.append(request.training)
         self.subscribers.put_nowait(caller)
         mine = self._streams[caller.device_id] = object()
-        if self._finished is not None:  # as said to a stream that its device was about to leave
-            yield convert.event_to_pb(self._finished)
-            return
+        if self._finished is not None and self._say.empty():
+            yield convert.event_to_pb(self._finished)  # said to a stream whose device had left it
         while True:
             said = await self._say.get()
             if self._streams[caller.device_id] is not mine:  # a newer stream is to say it
