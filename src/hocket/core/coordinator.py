@@ -107,9 +107,9 @@ class Coordinator(Generic[P, S]):
     def check(self, header: UpdateHeader) -> None:
         """Refuse, before its body is read, what would be refused afterwards.
 
-        Raises UnknownDevice, StaleIncarnation or UnknownVersion.
+        Raises UnknownDevice, StaleIncarnation, UnknownVersion or InvalidUpdate.
         """
-        self.fleet.admit(header_caller(header))
+        self.fleet.admit(header_caller(header)).check_part(header)
         if self.doomed(header) is None:
             self.versions.get(header.base_version)
 
@@ -211,7 +211,7 @@ class Coordinator(Generic[P, S]):
     def _base_taken(self, member: Member, taken: ev.BaseTaken, now: float) -> None:
         version = taken.version
         self.versions.hold(member.device.device_id, version)
-        member.take(taken.spec, taken.why)
+        member.take(taken.spec, taken.why, version)
         member.work(DevicePhase.TRAINING, now, self.rules.train_timeout_s, version)
         self._join_round(member, version, now)
 
@@ -235,6 +235,7 @@ class Coordinator(Generic[P, S]):
             effects.append(ev.Settled(header, before, first_time=False))
             return
         member = self.fleet.admit(header_caller(header))
+        member.check_part(header)
         outcome = self.doomed(header) or self._fold(update, effects)
         self.state.settle(update, outcome)
         if not isinstance(outcome, Dropped):

@@ -12,8 +12,8 @@ from hocket.core.records import DevicePhase, DeviceStatus
 from hocket.core.round import Round
 from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.timeouts import Timeouts
-from hocket.core.update import Dropped, Outcome
-from hocket.errors import StaleIncarnation, UnknownDevice
+from hocket.core.update import Dropped, Outcome, UpdateHeader
+from hocket.errors import InvalidUpdate, StaleIncarnation, UnknownDevice
 
 IN_FLIGHT = (DevicePhase.TRAINING, DevicePhase.PUSHING)
 NO_VERSION = Version(0)
@@ -70,6 +70,7 @@ class Member:
     stream_of: Incarnation | None = None  # who listens on the open stream, if there is one
     tally: Tally = field(default_factory=Tally)
     part: tuple[SubmodelSpec, str] = (FULL, "")  # that it took last, and why
+    part_of: Version = NO_VERSION  # the base that it took this part of
     _status: DeviceStatus | None = field(default=None, repr=False)  # until something changes
 
     @property
@@ -134,9 +135,24 @@ class Member:
         self.enter(phase, now, base)
         self.fleet.timeouts.set(self.device.device_id, now + timeout_s)
 
-    def take(self, spec: SubmodelSpec, why: str) -> None:
+    def take(self, spec: SubmodelSpec, why: str, version: Version) -> None:
         """It trains this part of a base from now on."""
-        self.part, self._status = (spec, why), None
+        self.part, self.part_of, self._status = (spec, why), version, None
+
+    def check_part(self, header: UpdateHeader) -> None:
+        """Refuse an update of what the device never had: InvalidUpdate.
+
+        One that took the whole base may have trained any part of it. Of a base that was taken in an
+        earlier life of the aggregator nothing is known.
+        """
+        took = self.part[0]
+        if self.part_of != header.base_version or took.is_full or took == header.spec:
+            return
+        raise InvalidUpdate(
+            f"the update is of {header.spec.text}, but the device pulled {took.text} of version "
+            f"{header.base_version}; push the part that was pulled and trained",
+            device_id=header.device_id,
+        )
 
     def rest(self, now: float) -> None:
         """Nothing in flight any more."""

@@ -27,5 +27,15 @@ class SubmodelSpec:
         """Whether nothing is dropped."""
         return all(share >= 1.0 for share in self.keep)
 
+    @property
+    def text(self) -> str:
+        """For people; one line of moderate length, however many layers there are."""
+        if self.is_full:
+            return "the whole model"
+        shares = ", ".join(f"{share:g}" for share in self.keep[:8])
+        more = ", ..." if len(self.keep) > 8 else ""
+        seed = "" if self.rule is ChannelRule.LEADING else f" from seed {self.seed}"
+        return f"{shares}{more} of the channels ({self.rule.name.lower()}{seed})"
+
 
 FULL = SubmodelSpec()
