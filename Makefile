@@ -7,7 +7,7 @@ MANIFESTS := pyproject.toml constraints.txt $(wildcard services/*/pyproject.toml
 PROTOS := $(wildcard protos/hocket/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help sync demo up bench bench-sim proof test chaos unit check format protos protos-check e2e clean
+.PHONY: help sync demo up bench bench-sim proof submodels test chaos unit check format protos protos-check e2e clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-sim: sync ## what the simulator costs beside training; CIFAR-10 from HOCKE
 
 proof: sync ## FedASMU against its baselines (under three hours; goes on where it stopped)
 	@$(BIN)/hocket compare examples/studies/fedasmu.toml --report docs/results/fedasmu.md $(PROOF)
+
+submodels: sync ## parts of the model against all of it, on CIFAR-10 (under three hours; goes on where it stopped)
+	@$(BIN)/hocket compare examples/studies/submodels.toml --report docs/results/submodels.md $(SUBMODELS)
 
 test: sync ## the whole suite
 	@$(BIN)/python -m pytest -q

@@ -121,6 +121,37 @@ def test_all_is_tuned_then_run_and_written(study: Path) -> None:
     assert json.loads((study.parent / "docs" / "result.json").read_text()) == rows
 
 
+def test_another_method_is_set_against_some_of_them(study: Path) -> None:
+    """The fake's runs are all alike, so they tie."""
+    contrast = """
+[[contrast]]
+method = "theirs"
+against = ["slow"]
+claims = { says = "is no slower", source = "Rapp et al." }
+"""
+    plain = run(study, Inline())
+    study.write_text(STUDY + contrast)
+    report = study.parent / "result.md"
+    engine = Inline()
+    done = run(study, engine, report=report)
+    assert all("tuning point 3" in name for name in engine.ran)  # what had failed, and no other
+    added = [line for line in done.statements if line not in plain.statements]
+    assert added[0].startswith("On small the final accuracy of theirs is higher than that of none")
+    assert "ties with that of 1 (slow)" in added[0]
+    assert added[1] == "It is ahead of it by +0.00 (slow) points."
+    assert "Of theirs Rapp et al. claims: is no slower." in added
+    for text in (report.read_text(), (study.parent / "out" / "compare.html").read_text()):
+        assert all(line in text for line in added)
+    fewer = run(study, Inline(), strategies=("ours", "theirs"))
+    assert not any("of theirs is" in line for line in fewer.statements)
+    study.write_text(STUDY + contrast.replace('"slow"]', '"theirs"]'))
+    with pytest.raises(TaskError, match=r"contrast\[0\] sets 'theirs' against itself"):
+        run(study, Inline())
+    study.write_text(STUDY + contrast.replace('"slow"]', '"quick"]'))
+    with pytest.raises(TaskError, match=r"contrast\[0\].against names 'quick', which is not there"):
+        run(study, Inline())
+
+
 def test_what_the_study_will_take_is_told_before_it_begins(study: Path) -> None:
     """The fake measures 3 s / 7 a training and 0.5 s / 3 an evaluation; two of 40 s are reported.
 
@@ -249,7 +280,7 @@ def table_of(ours: float, theirs: float) -> Any:
 def test_sentences_tell_wins_ties_and_losses() -> None:
     """Means of all evaluations: ours 0.4, theirs (0.1 + 0.1 + 0.7) / 3 = 0.3, half 0.4."""
     claims = Claims((0.6, 23.9), (3.54, 97.98))
-    said = list(statements(table_of(0.7, 0.7), claims))
+    said = list(statements(replace(table_of(0.7, 0.7), claims=claims)))
     assert said[0] == (
         "On small the final accuracy of ours is higher than that of 1 (theirs), ties with that of "
         "none (no more apart than chance explains), and is lower than that of none."
@@ -265,10 +296,18 @@ def test_sentences_tell_wins_ties_and_losses() -> None:
     assert said[3].startswith("Against its own variants on small: ")
     assert "ties with that of 1 (half)" in said[3]
     assert len(said) == 4
-    lost = " ".join(statements(table_of(0.2, 0.7), None))
+    lost = " ".join(statements(table_of(0.2, 0.7)))
     assert "lower than that of 1 (theirs)" in lost
     assert "slower than 1 (theirs)" in lost
     assert "claims" not in lost
+
+
+def test_a_claim_in_words_stands_beside_what_came_out() -> None:
+    claims = Claims(says="is faster at no loss", source="Rapp et al.")
+    said = list(statements(replace(table_of(0.7, 0.7), claims=claims)))
+    assert said[1] == "It is ahead of it by +10.00 (theirs) points."
+    assert said[2].endswith("it saves +33.3 % (theirs) of the time.")
+    assert said[3] == "Of ours Rapp et al. claims: is faster at no loss."
 
 
 def test_a_method_s_row_has_every_column() -> None:
@@ -431,7 +470,7 @@ def test_how_many_verdicts_may_be_chance_is_told() -> None:
 def test_with_one_seed_nothing_is_told_of_times() -> None:
     runs = {"ours": {1: row(0.1, 0.7)}, "theirs": {1: row(0.1, 0.1, 0.7)}}
     table = tabulate("small", runs, "ours", (0.5,))
-    said = " ".join(statements(table, None))
+    said = " ".join(statements(table))
     assert "To 50 % on small there is one seed" in said
     assert "faster" not in said
     assert list(chance([table])) == []

@@ -86,8 +86,8 @@ def compare(wishes: Wishes, console: Console, engine: Engine[Job, Row] | None = 
             for table in findings.tables
         ),
         statements=(
-            *(line for table in findings.tables for line in statements(table, plan.study.claims)),
-            *chance(findings.tables),
+            *(line for table in findings.told for line in statements(table)),
+            *chance(findings.told),
         ),
         failures=tuple(f"{job.name}: {message}" for job, message in findings.failures),
         files=tuple(_written(findings, wishes, folder)),
@@ -158,6 +158,12 @@ def _chosen_of(study: Study, names: Sequence[str]) -> Study:
         study,
         methods=tuple(method for method in study.methods if method.name in names),
         compared=study.compared if study.compared in names else names[0],
+        contrasts=tuple(
+            replace(one, against=against)
+            for one in study.contrasts
+            if one.method in names
+            and (against := tuple(name for name in one.against if name in names))
+        ),
         scales=scales,
     )
 

@@ -54,9 +54,9 @@ def _lines(findings: Findings, machine: Environment, file: Path) -> Iterator[str
     yield ""
     yield "## In short"
     yield ""
-    for table in findings.tables:
-        yield from (f"- {line}" for line in statements(table, plan.study.claims))
-    yield from (f"- {line}" for line in chance(findings.tables))
+    for table in findings.told:
+        yield from (f"- {line}" for line in statements(table))
+    yield from (f"- {line}" for line in chance(findings.told))
     yield ""
     for table in findings.tables:
         yield from _dataset(findings, table, file)

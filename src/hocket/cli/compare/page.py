@@ -38,13 +38,14 @@ def rows_text(findings: Findings) -> str:
 def _page(findings: Findings, command: str) -> str:
     plan, sections = findings.plan, {}
     for known in findings.tables:
-        said = "".join(f"<p>{escape(line)}</p>" for line in statements(known, plan.study.claims))
+        said = "".join(f"<p>{escape(line)}</p>" for line in statements(known))
         sections[f"{known.dataset}: accuracy over virtual time"] = accuracy_figure(known) + said
         sections[f"{known.dataset}: every method"] = table(
             unbroken(header(known)),
             [unbroken(cells(known, standing)) for standing in known.standings],
         )
-    remarks = [*chance(findings.tables), *plan.study.notes]
+    others = [line for known in findings.contrasts for line in statements(known)]
+    remarks = [*others, *chance(findings.told), *plan.study.notes]
     if remarks:
         sections["Notes"] = "".join(f"<p>{escape(line)}</p>" for line in remarks)
     if findings.tuned:

@@ -106,16 +106,19 @@ def chance(tables: Iterable[Table]) -> Iterator[str]:
     )
 
 
-def statements(table: Table, claims: Claims | None) -> Iterator[str]:
+def statements(table: Table) -> Iterator[str]:
     """Where the compared method wins, ties and loses, in plain sentences."""
     others = [one for one in table.standings if one.ahead is not None]
     baselines = [one for one in others if not one.variant]
     variants = [one for one in others if one.variant]
+    claims = table.claims
     if baselines:
         yield f"On {table.dataset} {_of_accuracy(table, baselines)}."
         whom = "them" if len(baselines) > 1 else "it"
         yield f"It is ahead of {whom} by {_from_to(baselines, claims)}."
         yield from (f"{_of_time(table, target, baselines, claims)}." for target in table.targets)
+        if claims is not None and claims.says:
+            yield f"Of {table.compared} {claims.source} claims: {claims.says}."
     if variants:
         yield f"Against its own variants on {table.dataset}: {_of_accuracy(table, variants)}."
 
@@ -134,7 +137,7 @@ def _of_accuracy(table: Table, others: Sequence[Standing]) -> str:
 def _from_to(others: Sequence[Standing], claims: Claims | None) -> str:
     ahead = {one.method: 100 * one.ahead.mean for one in others if one.ahead is not None}
     text = f"{_range(ahead, 2)} points"
-    if claims is None:
+    if claims is None or claims.points is None:
         return text
     return f"{text}; {claims.source} claims {claims.points[0]:.2f} to {claims.points[1]:.2f}"
 
@@ -157,7 +160,7 @@ def _of_time(table: Table, target: float, others: Sequence[Standing], claims: Cl
     if not saved_by:
         return text
     text += f"; where both get there it saves {_range(saved_by, 1, ' %')} of the time"
-    if claims is None:
+    if claims is None or claims.saving is None:
         return text
     return (
         f"{text}, where {claims.source} claims {claims.saving[0]:.2f} to {claims.saving[1]:.2f} %"

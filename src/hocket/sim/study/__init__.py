@@ -7,7 +7,8 @@ A study file (TOML) has these keys; `examples/studies/fedasmu.toml` shows them a
     [[method]]      name, follows, grid, changes
     [tuning]        seed, horizon, last
     [targets]       shares, step
-    [claims]        points, saving, source
+    [claims]        points, saving, says, source
+    [[contrast]]    method, against, claims
     [scale.NAME]    datasets, methods, seeds, devices, examples_per_device, horizon, evaluations,
                     test_examples, tuned, grid, wall_s, changes, rounds
 

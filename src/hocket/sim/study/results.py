@@ -12,7 +12,7 @@ from statistics import fmean, median, stdev
 from typing import Any, Literal
 
 from hocket.sim.study.jobs import Row
-from hocket.sim.study.study import TargetRule
+from hocket.sim.study.study import Claims, TargetRule
 
 LAST = 10
 """Evaluations whose mean is a run's final accuracy."""
@@ -82,6 +82,7 @@ class Table:
     compared: str  # empty: none
     targets: tuple[float, ...]
     standings: tuple[Standing, ...]
+    claims: Claims | None = None  # what is said of the compared method elsewhere
 
 
 def tabulate(
@@ -90,6 +91,7 @@ def tabulate(
     compared: str,
     targets: Sequence[float],
     variants: Collection[str] = (),
+    claims: Claims | None = None,
 ) -> Table:
     """All methods with at least one run that was evaluated; `variants` are of the compared one."""
     known = {
@@ -112,6 +114,7 @@ def tabulate(
             )
             for method, rows in known.items()
         ),
+        claims,
     )
 
 

@@ -67,14 +67,24 @@ class TargetRule:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a paper says of the compared method against its baselines: from the least to the most.
+    """What a paper says of a method against its baselines: from the least to the most, or in words.
 
     points: more final accuracy; saving: less time to a target, in percent.
     """
 
-    points: tuple[float, float]
-    saving: tuple[float, float]
+    points: tuple[float, float] | None = None
+    saving: tuple[float, float] | None = None
+    says: str = ""
     source: str = "the paper"
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """A method set against some others, besides the one that all are set against."""
+
+    method: str
+    against: Annotated[tuple[str, ...], Field(min_length=1)]
+    claims: Claims | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,8 @@ class Study:
     notes: tuple[str, ...] = ()  # for the report: what its reader must know and no key can say
     tuning: Tuning = field(default_factory=Tuning)
     targets: TargetRule = field(default_factory=TargetRule)
-    claims: Claims | None = None
+    claims: Claims | None = None  # of the compared method
+    contrasts: Annotated[tuple[Contrast, ...], Field(alias="contrast")] = ()
     scales: Annotated[dict[str, Scale], Field(alias="scale")] = field(default_factory=dict)
     origin: Path | None = None  # not from the file, but where it lies
 
@@ -123,6 +134,15 @@ class Study:
         methods = _once("method", [method.name for method in self.methods])
         _known("compared", self.compared, methods)
         _known("default_scale", self.default_scale, self.scales)
+        for at, contrast in enumerate(self.contrasts):
+            for key, named in (("method", (contrast.method,)), ("against", contrast.against)):
+                for name in named:
+                    _known(f"contrast[{at}].{key}", name, methods)
+            if contrast.method in contrast.against:
+                raise TaskError(
+                    f"contrast[{at}] sets {contrast.method!r} against itself; leave it out of "
+                    "'against'"
+                )
         self._check_followers()
         self.check_seeds("seeds", self.seeds)
         _check_grid("grid", self.grid)

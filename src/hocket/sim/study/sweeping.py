@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hocket.sim.study.jobs import Failure, Job, Outcome, Row
 from hocket.sim.study.planning import Chosen, Plan
-from hocket.sim.study.results import Table, rows_of, tabulate, targets_of
+from hocket.sim.study.results import Runs, Table, rows_of, tabulate, targets_of
 from hocket.sim.study.study import Dataset
 from hocket.sim.study.tuning import choose, score
 
@@ -47,7 +47,13 @@ class Findings:
     settings: Mapping[str, Mapping[str, Mapping[str, Any]]]  # changes, by dataset and method
     failures: tuple[tuple[Job, str], ...]  # and why
     tables: tuple[Table, ...]
+    contrasts: tuple[Table, ...]
     ran: Mapping[str, Row]  # every job that ended well, tuned or reported, by its key
+
+    @property
+    def told(self) -> tuple[Table, ...]:
+        """Everything of which sentences are made."""
+        return (*self.tables, *self.contrasts)
 
     @property
     def process_s(self) -> float:
@@ -120,6 +126,7 @@ def sweep(plan: Plan, run: Run) -> Findings:
             for dataset in plan.datasets
             if dataset.name in runs
         ),
+        contrasts=tuple(_contrasts(plan, runs)),
         ran={key: row for key, row in outcomes.items() if isinstance(row, Row)},
     )
 
@@ -152,4 +159,18 @@ def _table(plan: Plan, dataset: Dataset, runs: Mapping[str, Mapping[int, Row]]) 
     study = plan.study
     targets = dataset.targets or targets_of(runs, study.targets)
     variants = [known.name for known in study.methods if known.follows == study.compared]
-    return tabulate(dataset.name, runs, study.compared, targets, variants)
+    return tabulate(dataset.name, runs, study.compared, targets, variants, study.claims)
+
+
+def _contrasts(plan: Plan, runs: Mapping[str, Runs]) -> Iterator[Table]:
+    """Of each contrast whose method and at least one other have run, by the targets of all."""
+    study = plan.study
+    for dataset in plan.datasets:
+        known = runs.get(dataset.name, {})
+        targets = dataset.targets or targets_of(known, study.targets)
+        for contrast in study.contrasts:
+            named = (contrast.method, *contrast.against)
+            some = {name: known[name] for name in named if name in known}
+            table = tabulate(dataset.name, some, contrast.method, targets, (), contrast.claims)
+            if table.compared and len(table.standings) > 1:
+                yield table

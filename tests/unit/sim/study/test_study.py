@@ -22,6 +22,7 @@ from hocket.sim.study.reading import is_study, read_study, study_of
 from hocket.sim.study.scenarios import scenario_for
 from hocket.sim.study.study import (
     Claims,
+    Contrast,
     Dataset,
     Method,
     Scale,
@@ -313,8 +314,8 @@ def test_the_page_on_studies_has_every_key_with_its_default_and_no_other() -> No
     page = (EXAMPLES.parent / "docs" / "studies.md").read_text()
     tables = {"### Top level": Study, "### `[[dataset]]`": Dataset, "### `[[method]]`": Method,
               "### `[tuning]`": Tuning, "### `[targets]`": TargetRule, "### `[claims]`": Claims,
-              "### `[scale.NAME]`": Scale}  # fmt: skip
-    own = {"datasets", "methods", "scales", "tuning", "targets", "claims", "origin"}
+              "### `[[contrast]]`": Contrast, "### `[scale.NAME]`": Scale}  # fmt: skip
+    own = {"datasets", "methods", "scales", "tuning", "targets", "claims", "contrasts", "origin"}
     for heading, table in tables.items():
         part = page.split(f"{heading}\n")[1].split("\n### ")[0]
         rows = dict(re.findall(r"^\| `([a-z_]+)` \| (.*?) \|", part, re.MULTILINE))
