@@ -23,9 +23,10 @@ def at_least_one(owner: str, field: str, value: int) -> None:
     _require(float(value).is_integer() and value >= 1, owner, field, value, "a whole number >= 1")
 
 
-def whole(owner: str, field: str, value: int) -> None:
-    """Raise TaskError unless `value` is a whole number from 0 up."""
-    _require(float(value).is_integer() and value >= 0, owner, field, value, "a whole number >= 0")
+def whole(owner: str, field: str, value: int, most: float = math.inf) -> None:
+    """Raise TaskError unless `value` is a whole number from 0 up, to `most` at most."""
+    wanted = "a whole number >= 0" if most == math.inf else f"a whole number from 0 to {most:,}"
+    _require(float(value).is_integer() and 0 <= value <= most, owner, field, value, wanted)
 
 
 def share(owner: str, field: str, value: float) -> None:

@@ -318,6 +318,7 @@ def test_a_complaint_stays_short_however_much_was_sent() -> None:
         ("whale", {"half_window": 6}, "half_window is 6 and submodel.delay is 5"),
         ("whale", {"half_window": 0.5}, "half_window is 0.5"),
         ("whale", {"delay": -1, "half_window": 0}, "delay is -1"),
+        ("whale", {"delay": 1001}, "delay is 1001; it must be a whole number from 0 to 1,000"),
         ("whale", {"reference_s": 0.0}, "reference_s is 0.0"),
         ("whale", {"beta": -1.0}, "beta is -1.0"),
         ("whale", {"scale": 0.0}, "scale is 0.0"),

@@ -18,6 +18,7 @@ from hocket.core.sizing import Whale
 from hocket.core.sizing.affordable import HALVINGS
 from hocket.core.sizing.size import Ability, Facts, Lesson, Size, width_of
 from hocket.core.sizing.whale import LatencyRef
+from hocket.errors import TaskError
 
 # The authors' device table: seconds per example at 1, 1/2, 1/4, 1/8 and 1/16; bytes a second.
 MACBOOK = (0.0083647, 0.0038257, 0.0021069, 0.0014589, 0.0009867)
@@ -141,6 +142,32 @@ def test_memory_stays_bounded_and_is_json() -> None:
         memory = rule.learn(Lesson(Size(), 1.0, score * 1e-6), about, memory)
     assert len(memory["scores"]) <= 2 * 2 + 1 + 5
     assert len(json.dumps(memory)) < 500
+
+
+@pytest.mark.parametrize(("half_window", "times"), [(0, 1.0), (2, 2.0), (5, 3.16)])
+def test_of_a_steady_score_utility_is_larger_than_the_public_codes(
+    half_window: int, times: float
+) -> None:
+    """3.5.2: there the newest score over m, the one before over m**2, ... of m = 2 o + 1."""
+    rule, m, score = Whale(half_window=half_window, delay=half_window), 2 * half_window + 1, 4e-6
+    memory: Mapping[str, Any] = {}
+    for _ in range(rule.span):
+        memory = rule.learn(Lesson(Size(), 1.0, score), facts(), memory)
+    theirs = sum(score / m**n for n in range(1, m + 1))
+    ratio = rule.utility(3000, rule.windowed(memory["scores"]), 2.0) / rule.utility(
+        3000, theirs, 2.0
+    )
+    assert ratio == pytest.approx(times, abs=5e-3)
+
+
+def test_at_its_longest_a_memory_is_still_small() -> None:
+    longest = Whale(half_window=1000, delay=1000)
+    assert longest.span == 2001
+    full: Mapping[str, Any] = {"scores": [1 / 3] * longest.span}
+    memory = longest.learn(Lesson(Size(), 1.0, 1 / 7), facts(), full)
+    assert len(json.dumps(memory)) < 50_000
+    with pytest.raises(TaskError, match="delay is 1001"):
+        replace(longest, delay=1001)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0, 0.0])

@@ -38,6 +38,16 @@ def test_every_rule_arrives_as_it_was_sent(rule: AnySizing) -> None:
     assert sizing_of(convert.task_terms_from_pb(arrived).sizing) == rule
 
 
+def test_a_searched_table_costs_kilobytes() -> None:
+    """distreal.md 2.5: 64 vectors of 39 layers are 10 kB as float32; here they are doubles."""
+    rows = tuple((n / 64,) * 39 for n in range(64))
+    sizes = [
+        convert.task_terms_to_pb(replace(terms(), dropout_rows=each)).ByteSize()
+        for each in (rows, ())
+    ]
+    assert 0 < sizes[0] - sizes[1] - 64 * 39 * 8 < 64 * 8  # a few bytes a row besides
+
+
 def test_an_aggregator_that_says_nothing_means_the_whole_model() -> None:
     assert told(None) == told(pb.Sizing()) == SizingTerms()
     assert sizing_of(told(None)) == Full()

@@ -25,6 +25,7 @@ FORMS: tuple[FisherForm, ...] = ("proxy", "per_sample")
 
 WARM_UP = 1e-5  # stands for the root of the windowed score until there is one
 SMOOTHING = 0.3  # weight of the newest latency
+LONGEST_DELAY = 1000  # trainings; on its disk a device then keeps at most 2,001 scores
 TREND = 0.1  # by which the newest score must differ from the window to be called a change
 
 
@@ -52,7 +53,7 @@ class Whale:
     def __post_init__(self) -> None:
         check_levels("levels", self.levels, None)
         whole(OWNER, "half_window", self.half_window)
-        whole(OWNER, "delay", self.delay)
+        whole(OWNER, "delay", self.delay, LONGEST_DELAY)
         positive(OWNER, "reference_s", self.reference_s)
         not_negative(OWNER, "beta", self.beta)
         positive(OWNER, "scale", self.scale)

@@ -2,27 +2,30 @@
 
 DISTREAL (AAAI 2022): MAC_l = kept filters * kept inputs * kernel * output positions. A training
 step costs about three times its forward pass for every layer but the first, so ratios of these
-numbers stand for ratios of training work. What has no weights, such as the products of attention,
-is not counted.
+numbers stand for ratios of training work. It makes no difference whether a layer is a module or
+`F.linear` with a parameter of the model, such as an embedding's weight. What has no weights, such
+as the products of attention, is not counted.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from hocket.core.manifest import TensorSpec
 from hocket.errors import ModelError
-from hocket.learn.flat import manifest_of
+from hocket.learn.submodels.fit import call
 from hocket.learn.submodels.layout import ChannelGraph
 
-_COSTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_COSTED = frozenset({F.conv1d, F.conv2d, F.conv3d, F.linear})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,39 +85,57 @@ def forward_cost(
         ModelError: the model does not take such an input, or holds no layer to cost.
     """
     hollow = copy.deepcopy(module).to("meta").eval()
-    names = _weight_names(hollow)
-    weights = {tensor.name: tensor for tensor in graph.manifest.tensors}
-    layers: list[LayerCost] = []
-
-    def note(called: nn.Module, _inputs: Any, output: Tensor) -> None:
-        weight = called.get_parameter("weight")
-        layers.append(LayerCost(weights[names[id(weight)]], _positions(called, output)))
-
-    def note_attention(called: Any, _inputs: Any, output: tuple[Tensor, Tensor | None]) -> None:
-        positions = output[0].numel() // called.embed_dim  # of the one example
-        used = [t for t in (called.in_proj_weight, called.out_proj.weight) if t is not None]
-        layers.extend(LayerCost(weights[names[id(weight)]], positions) for weight in used)
-
+    products = _Products(_weights(module, hollow, graph))
     for part in hollow.modules():
-        if isinstance(part, _COSTED):
-            part.register_forward_hook(note)
-        elif isinstance(part, nn.MultiheadAttention):
-            part.register_forward_hook(note_attention)
+        if isinstance(part, nn.MultiheadAttention):
+            part.register_forward_hook(products.note_attention)
     try:
-        hollow(torch.zeros(1, *input_shape, device="meta"))
+        with products:
+            call(hollow, {}, torch.zeros(1, *input_shape, device="meta"))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         msg = f"the model does not take an input of shape {input_shape}: {error}"
         raise ModelError(msg) from error
-    if not layers:
+    if not products.layers:
         raise ModelError("the model's forward pass calls no convolution and no linear layer")
-    return ForwardCost(graph, tuple(layers))
+    return ForwardCost(graph, tuple(products.layers))
 
 
-def _weight_names(module: nn.Module) -> dict[int, str]:
-    known = {tensor.name for tensor in manifest_of(module).tensors}
-    return {id(p): name for name, p in module.named_parameters() if name in known}
+class _Products(TorchFunctionMode):
+    """Notes the products of one example with weights, while it is entered.
+
+    Args:
+        weights: of the graph's model, by the identity of the parameter that stands for each.
+    """
+
+    def __init__(self, weights: Mapping[int, TensorSpec]) -> None:
+        super().__init__()
+        self.layers: list[LayerCost] = []
+        self._weights = weights
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Do as torch does, and note what has a cost."""
+        named = kwargs or {}
+        result = func(*args, **named)
+        if func in _COSTED:
+            self._note(args[1] if len(args) > 1 else named["weight"], result)
+        return result
+
+    def note_attention(self, called: Any, _inputs: Any, output: tuple[Tensor, Any]) -> None:
+        """A forward hook: torch's attention is one call, and has several weights."""
+        for weight in (called.in_proj_weight, called.out_proj.weight):
+            self._note(weight, output[0], called.embed_dim)
+
+    def _note(self, weight: Any, output: Tensor, channels: int | None = None) -> None:
+        known = self._weights.get(id(weight))
+        if known is not None:  # else it is computed from other tensors
+            self.layers.append(LayerCost(known, output.numel() // (channels or len(weight))))
 
 
-def _positions(layer: nn.Module, output: Tensor) -> int:
-    channel_axis = -1 if isinstance(layer, nn.Linear) else 1
-    return output.numel() // (output.shape[0] * output.shape[channel_axis])
+def _weights(module: nn.Module, hollow: nn.Module, graph: ChannelGraph) -> dict[int, TensorSpec]:
+    """By the identity of the hollow copy's parameters, of which tied ones are no longer one."""
+    known = {tensor.name: tensor for tensor in graph.manifest.tensors if len(tensor.shape) > 1}
+    first = {id(p): name for name, p in module.named_parameters()}
+    everywhere = module.named_parameters(remove_duplicate=False)
+    names = {name: first[id(p)] for name, p in everywhere}
+    copies = hollow.named_parameters(remove_duplicate=False)
+    return {id(p): known[names[name]] for name, p in copies if names[name] in known}

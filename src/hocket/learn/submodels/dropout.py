@@ -40,10 +40,15 @@ class DropoutTable:
     def choose(self, resource: float, memory: float = math.inf) -> DropoutRow:
         """The dearest row that `resource` affords (same unit as M, 1 = all), or the cheapest.
 
-        `memory` is what there is for a step, as a share of what one without dropout takes.
+        `memory` is what there is for a step, as a share of what one without dropout takes. A step
+        beyond it fails where one beyond `resource` is late, so it goes first: where it has room for
+        no row, the one that needs the least is taken.
         """
-        fits = [row for row in self.rows if row.cost <= resource and row.memory <= memory]
-        return fits[-1] if fits else self.rows[0]
+        fits = [row for row in self.rows if row.memory <= memory]
+        if not fits:
+            return min(self.rows, key=lambda row: row.memory)
+        affordable = [row for row in fits if row.cost <= resource]
+        return affordable[-1] if affordable else fits[0]
 
 
 def dropout_table(cost: ForwardCost, vectors: Iterable[Sequence[float]]) -> DropoutTable:

@@ -66,8 +66,9 @@ class AllOfIt:
 class FromTable:
     """The dearest row that processor and memory afford now (DISTREAL 2.5).
 
-    Where they afford none, that is the cheapest one; or, with `skips`, the mini-batch is left out,
-    but for the first of an epoch: an update is of at least one step.
+    Where they afford none, that is the cheapest one that memory has room for, or else the one that
+    needs the least; or, with `skips`, the mini-batch is left out, but for the first of an epoch: an
+    update is of at least one step.
     """
 
     table: DropoutTable

@@ -125,6 +125,11 @@ def test_rolling_keeps_a_window_of_neighbours_round_the_end() -> None:
         windows.append(kept.tolist())
     assert windows[:4] == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
     assert windows[6:] == [[0, 6, 7], [0, 1, 7]]  # in ascending order
+    # The published code rolls the other way: its rounds 0 to 3 are the versions 0, -1, -2, -3.
+    published = [{0, 1, 2}, {7, 0, 1}, {6, 7, 0}, {5, 6, 7}]
+    assert [set(windows[-round_ % 8]) for round_ in range(4)] == published
+    counts = [sum(channel in window for window in windows) for channel in range(8)]
+    assert counts == [3] * 8  # after 8 rounds
     # Layers of other sizes drift apart: version 7 begins at 7 mod 5 there.
     other = plan_of(graph, SubmodelSpec((0.375,), ChannelRule.ROLLING, 7)).kept[1]
     assert other is not None
