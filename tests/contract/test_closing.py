@@ -14,9 +14,16 @@ from support.strategies import Server, bits, every_strategy, name_of, push, serv
 
 from hocket.core.ids import DeviceId
 from hocket.core.strategy import Closing, Memory, Strategy, Waiting
+from hocket.learn.strategies import FedNova, FedProx
+from hocket.learn.strategies.parts import Parts
+from hocket.learn.strategies.server import Adam, Sgd
 
 GOAL = 4
-EVERY = every_strategy(GOAL)
+EVERY: list[Any] = [
+    *every_strategy(GOAL),
+    FedProx(GOAL, server=Adam()),
+    FedNova(GOAL, parts=Parts(mean="moved"), server=Sgd(lr=0.5, momentum=0.9)),
+]
 WAITING: list[Any] = [rule for rule in EVERY if isinstance(rule, Waiting)]
 
 value = st.floats(-10, 10, width=32)

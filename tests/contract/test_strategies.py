@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pickle
+import random
 from itertools import product
 from typing import Any, get_args
 
@@ -16,6 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from support.fuzzing import records
 from support.strategies import Arrival, Server, bits, push, server, vector
 
 from hocket.core.ids import Version
@@ -38,6 +41,7 @@ from hocket.learn.strategies import (
     Scaffold,
 )
 from hocket.learn.strategies.parts import Parts
+from hocket.learn.strategies.server import Adam, Average, Sgd
 
 RULES: list[Any] = [
     FedAsync(),
@@ -61,6 +65,12 @@ RULES: list[Any] = [
     FedBuff(goal=3, denominator="received"),
     FedAsync(staleness_of="entry"),
     FedASMU(staleness_of="entry"),
+    FedAvg(cohort=3, parts=Parts(mean="moved")),
+    FedAvg(cohort=3, server=Sgd(lr=0.5, momentum=0.9)),
+    FedAvg(cohort=3, parts=Parts(mean="moved", damped=True), server=Adam()),
+    FedProx(cohort=3, server=Adam()),
+    FedNova(cohort=3, parts=Parts("width", mean="moved"), server=Sgd(momentum=0.5)),
+    FedNova(cohort=3, server=Adam()),
 ]
 
 ONE_OF_EACH = {(rule.kind, getattr(rule, "memory", "")): rule for rule in RULES}
@@ -73,6 +83,13 @@ ONE_BY_ONE = ("fedasync", "fedasmu", "asofed")  # each update makes a version
 UNLIKE_FEDAVG = (*ONE_BY_ONE, "fadas")  # the last one's step is Adam's
 
 
+def is_average(rule: Any) -> bool:
+    """Of all that come, zeros too, and without an optimizer on the server."""
+    held = getattr(rule, "parts", Parts()).mean == "held"
+    plain = isinstance(getattr(rule, "server", Average()), Average)
+    return held and plain and rule.kind not in UNLIKE_FEDAVG
+
+
 def among(rules: list[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "rule", rules, ids=lambda rule: f"{rule.kind}{RULES.index(rule)}"
@@ -81,13 +98,28 @@ def among(rules: list[Any]) -> pytest.MarkDecorator:
 
 every_rule = among(RULES)
 every_rule_for_parts = among([rule for rule in RULES if rule.kind not in WHOLE_ONLY])
-every_average = among([rule for rule in RULES if rule.kind not in UNLIKE_FEDAVG])
+every_average = among([rule for rule in RULES if is_average(rule)])
 
 WIDTH = 4
-value = st.floats(-10, 10, width=32)
-delta = st.tuples(*[value] * WIDTH)
-arrival = st.builds(Arrival, st.sampled_from("abcd"), st.integers(0, 3), delta)
-history = st.lists(arrival, min_size=1, max_size=10)
+VALUES = (
+    *(0.0, -0.0, 1.0, -1.0, 10.0, -10.0, 0.5, -0.5, 1 / 3, 1e-3, -1e-5, 2.0**-24),
+    *(1.0 + 2.0**-23, 10.0 - 2.0**-20, 2.0**-126, -(2.0**-126), 2.0**-149, -(2.0**-149)),
+    *(random.Random(7).uniform(-10, 10) for _ in range(110)),
+)
+"""One byte of a script is one of these: what sums get wrong, and the values between."""
+
+
+def values_of(script: bytes) -> tuple[float, ...]:
+    return tuple(VALUES[byte % len(VALUES)] for byte in script)
+
+
+def arrival_of(script: bytes) -> Arrival:
+    """From whom, how stale, what."""
+    return Arrival("abcd"[script[0] % 4], script[1] % 4, values_of(script[2:]))
+
+
+delta = st.binary(min_size=WIDTH, max_size=WIDTH).map(values_of)
+history = records(1, 10, 2 + WIDTH).map(lambda scripts: [arrival_of(each) for each in scripts])
 quick = settings(max_examples=20)
 
 
@@ -431,10 +463,15 @@ def test_damaged_memory_is_refused(rule: Any, harm: str) -> None:
         rule.recall(Memory(facts, tensors), vector(1.0, 2.0))
 
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=5,
+ODD: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, 2**70, 0.5, 1e308, math.nan, math.inf),
+    *("", "a", "\0", [], {}),
+)
+one_value = st.sampled_from(ODD) | st.integers() | st.floats() | st.text(max_size=8)
+anything = (
+    one_value
+    | st.lists(one_value | st.lists(one_value, max_size=2), max_size=3)
+    | st.dictionaries(st.text(max_size=8), one_value, max_size=3)
 )
 
 
@@ -460,6 +497,7 @@ def test_any_facts_give_memory_or_corrupt_state(rule: Any, data: st.DataObject) 
         (FedAsync(max_tau=2), DropReason.TOO_STALE),
         (FedASMU(staleness_limit=3), DropReason.TOO_STALE),
         (FedAvg(cohort=2), DropReason.ROUND_OVER),
+        (FedAvg(cohort=2, server=Adam()), DropReason.ROUND_OVER),
         (FedNova(cohort=2), DropReason.ROUND_OVER),
         (Scaffold(cohort=2), DropReason.ROUND_OVER),
         (FedProx(cohort=2), DropReason.ROUND_OVER),
@@ -496,6 +534,12 @@ def test_a_drop_leaves_no_trace(rule: Any, reason: DropReason) -> None:
         ({"kind": "scaffold", "devices": 50}, Scaffold(devices=50)),
         ({"kind": "fedasync", "rho": 0.005}, FedAsync(rho=0.005)),
         ({"kind": "fedprox", "mu": 0.1}, FedProx(mu=0.1)),
+        ({"kind": "fedprox", "server": {"kind": "mean"}}, FedProx()),
+        ({"kind": "fednova", "server": {"kind": "sgd"}}, FedNova(server=Sgd())),
+        (
+            {"kind": "fedavg", "parts": {"mean": "moved"}, "server": {"kind": "adam", "lr": 1}},
+            FedAvg(parts=Parts(mean="moved"), server=Adam(lr=1.0)),
+        ),
         ({"kind": "moon", "mu": 5, "temperature": 1}, Moon(mu=5.0, temperature=1.0)),
         ({"kind": "asofed", "lambda_": 0.1}, AsoFed(lambda_=0.1)),
     ],
@@ -518,6 +562,14 @@ def test_a_task_file_names_the_rule(settings: dict[str, Any], rule: Any) -> None
         (lambda: FedBuff(goal=0), "fedbuff.goal"),
         (lambda: FedBuff(server_lr=0.0), "fedbuff.server_lr"),
         (lambda: FedAvg(cohort=0), "fedavg.cohort"),
+        (lambda: Sgd(lr=0.0), "server.lr"),
+        (lambda: Sgd(lr=float("nan")), "server.lr"),
+        (lambda: Sgd(momentum=1.0), "server.momentum"),
+        (lambda: Sgd(momentum=-0.1), "server.momentum"),
+        (lambda: Adam(lr=-0.01), "server.lr"),
+        (lambda: Adam(beta1=1.0), "server.beta1"),
+        (lambda: Adam(beta2=-0.1), "server.beta2"),
+        (lambda: Adam(tau=0.0), "server.tau"),
         (lambda: FedASMU(mu_alpha=0.0), "fedasmu.mu_alpha"),
         (lambda: FedASMU(lambda0=-1.0), "fedasmu.lambda0"),
         (lambda: FedASMU(sigma0=float("inf")), "fedasmu.sigma0"),

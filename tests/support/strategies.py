@@ -12,12 +12,17 @@ from torch import Tensor
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
 from hocket.core.strategy import Global
 from hocket.core.update import Outcome, Update, UpdateHeader
-from hocket.learn.strategies import AnyStrategy, FedASMU
+from hocket.learn.strategies import AnyStrategy, FedASMU, FedAvg
+from hocket.learn.strategies.parts import Parts
+from hocket.learn.strategies.server import Adam
 
 
 def every_strategy(waits_for: int, sketch_size: int = 64) -> list[AnyStrategy]:
-    """One of each kind, and FedASMU with its bounded memory."""
-    rules: list[AnyStrategy] = [FedASMU(memory="sketch", sketch_size=sketch_size)]
+    """One of each kind, FedASMU with its bounded memory, and an optimizer on the server."""
+    rules: list[AnyStrategy] = [
+        FedASMU(memory="sketch", sketch_size=sketch_size),
+        FedAvg(waits_for, Parts(mean="moved"), Adam()),
+    ]
     for kind in get_args(AnyStrategy):
         needs = {kind.waits_for: waits_for} if hasattr(kind, "waits_for") else {}
         rules.append(kind(**needs))
@@ -26,7 +31,9 @@ def every_strategy(waits_for: int, sketch_size: int = 64) -> list[AnyStrategy]:
 
 def name_of(rule: AnyStrategy) -> str:
     """For pytest's ids."""
-    return "sketch" if getattr(rule, "memory", "") == "sketch" else rule.kind
+    if getattr(rule, "memory", "") == "sketch":
+        return "sketch"
+    return "adam" if isinstance(getattr(rule, "server", None), Adam) else rule.kind
 
 
 def vector(*values: float) -> Tensor:

@@ -20,7 +20,9 @@ from hocket.cli.app import app
 from hocket.cli.fleet import Fleet, FleetDevice, load_fleet
 from hocket.core.refresh import RefreshRules
 from hocket.learn.data import Normalisation
+from hocket.learn.strategies import FedAvg
 from hocket.learn.strategies.parts import Parts
+from hocket.learn.strategies.server import AnyServer
 from hocket.task import Task
 from hocket.task.task import DEFAULT_TRAINING
 
@@ -91,7 +93,7 @@ def documented() -> dict[tuple[str, str | None], dict[str, str]]:
             table, kind = TOP_LEVEL, None
         elif heading := re.match(r"##+ `\[([a-z_.]+)\]`$", line):
             table, kind = heading[1], None
-        elif heading := re.match(r'### `kind = "([a-z0-9-]+)"`', line):
+        elif heading := re.match(r'####? `kind = "([a-z0-9-]+)"`', line):
             kind = heading[1]
             found.setdefault((table, kind), {})
         elif row := re.match(r"\| `([a-z0-9_]+)` \| (.*?) \|", line):
@@ -127,6 +129,14 @@ def in_code() -> Iterator[tuple[tuple[str, str | None], dict[str, str]]]:
     yield (TOP_LEVEL, None), top
     for name, sub_table in SUB_TABLES.items():
         yield (name, None), {f.name: as_written(f) for f in fields(sub_table)}
+    for server in tables_of(AnyServer):
+        known = {f.name: as_written(f) for f in fields(server)}
+        yield ("strategy.server", json.loads(known.pop("kind").strip("`"))), known
+
+
+def tables_of(choice: Any) -> tuple[Any, ...]:
+    """The dataclasses of a choice by kind."""
+    return get_args(get_args(choice)[0])
 
 
 def test_the_page_on_task_files_has_every_key_with_its_default_and_no_other() -> None:
@@ -142,6 +152,8 @@ def test_the_page_on_task_files_has_every_key_with_its_default_and_no_other() ->
 
 
 def test_the_page_on_task_files_marks_the_kinds_that_are_taken_by_default() -> None:
+    (inner,) = re.findall(r'^#### `kind = "([a-z0-9-]+)"` \(default\)$', TASKS, re.MULTILINE)
+    assert inner == FedAvg().server.kind
     marked = re.findall(r'^### `kind = "([a-z0-9-]+)"` \(default\)$', TASKS, re.MULTILINE)
     chosen = [
         field.default_factory().kind

@@ -173,6 +173,22 @@ def test_a_table_may_be_written_as_its_kind_alone(tmp_path: Path, text: str) -> 
         ),
         ("[strategy]\ngoal = 3", "strategy.kind is missing; set it to one of asofed, ca2fl, "),
         (
+            "[strategy]\nkind = 'fedavg'\nserver = { lr = 1.0 }",
+            "strategy.server.kind is missing; set it to one of adam, mean, sgd",
+        ),
+        (
+            "[strategy]\nkind = 'fedavg'\nserver = 'adamw'",
+            "strategy.server.kind is 'adamw'; choose one of adam, mean, sgd (did you mean 'adam'?)",
+        ),
+        (
+            "[strategy]\nkind = 'fedavg'\nserver = { kind = 'sgd', lrr = 1.0 }",
+            "unknown key strategy.server.lrr (did you mean 'lr'?); known here: kind, lr, momentum",
+        ),
+        (
+            "[strategy]\nkind = 'fedavg'\nserver = { kind = 'adam', beta1 = 1.0 }",
+            "server.beta1 is 1.0; it must be below 1",
+        ),
+        (
             "[training]\nbatch_size = '3'",
             "training.batch_size is '3'; it should be a valid integer",
         ),
@@ -370,11 +386,13 @@ def test_the_examples_of_mnist_and_cifar10_name_files_in_the_data_folder() -> No
 
 waiting = pytest.mark.parametrize(
     "strategy",
-    [
-        f"kind = '{rule.kind}'\n{rule.waits_for} = 4"
-        for rule in every_strategy(4)
-        if isinstance(rule, Waiting)
-    ],
+    sorted(
+        {
+            f"kind = '{rule.kind}'\n{rule.waits_for} = 4"
+            for rule in every_strategy(4)
+            if isinstance(rule, Waiting)
+        }
+    ),
 )
 
 

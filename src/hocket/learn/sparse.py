@@ -41,6 +41,14 @@ def accumulate(total: Tensor, delta: Tensor, weight: float) -> None:
         total.add_(delta, alpha=weight)
 
 
+def nonzero(delta: Tensor) -> Tensor:
+    """1 where the delta is not 0, else 0; sparse where the delta is."""
+    if not delta.is_sparse:
+        return delta.ne(0).to(delta.dtype)
+    values = delta.values()
+    return sparse_vector(delta.indices()[0], values.ne(0).to(values.dtype), len(delta))
+
+
 def blocks_of(delta: Tensor, size: int) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
     """Blocks of a delta: vectors (size), or the places within the block and their values."""
     if not delta.is_sparse:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from types import MappingProxyType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any, get_args, get_type_hints
 
 from hocket.errors import TaskError
 from hocket.task.task import Task
@@ -22,15 +23,15 @@ NO_CHANGES: Changes = MappingProxyType({})
 def changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     """A task file's document with some keys set to other values; the given one stays as it is.
 
-    A table whose kind decides which other keys it has ([strategy], [data], [pace], ...) begins
-    anew when that kind becomes another, and has the default kind where the file has no such table.
-    Kinds are set before all other keys; such a table may be written, or set, as its kind alone.
+    A table whose kind decides which other keys it has ([strategy], [strategy.server], [pace], ...)
+    begins anew when that kind becomes another. It may be written, or set, as its kind alone; one at
+    the top has the default kind where the file has none. Kinds are set before all other keys.
     A key that is set to None is taken out, so that its default counts.
     Raises TaskError for a key within something that is no table.
     """
     after = spelled_out(document)
     wanted = _by_kinds(changes)
-    for key in sorted(wanted, key=lambda key: not key.endswith(KIND)):
+    for key in sorted(wanted, key=_turn):
         table, name = _table_of(after, key)
         value = wanted[key]
         if _begins_a_table(key) and table.get(name) != value:
@@ -44,10 +45,16 @@ def changed(document: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
 
 def spelled_out(document: Mapping[str, Any]) -> dict[str, Any]:
     """A copy with `strategy = "fedavg"`, say, as the table that it stands for."""
-    return {
-        key: {"kind": value} if isinstance(value, str) and key in _chosen_by_kind() else value
-        for key, value in document.items()
-    }
+    return {key: _spelled_out(key, value) for key, value in document.items()}
+
+
+def _spelled_out(key: str, value: Any) -> Any:
+    chosen = _chosen_by_kind()
+    if isinstance(value, str) and key in chosen:
+        return {"kind": value}
+    if isinstance(value, Mapping) and any(name.startswith(f"{key}.") for name in chosen):
+        return {name: _spelled_out(f"{key}.{name}", inner) for name, inner in value.items()}
+    return value
 
 
 def layered(*layers: Changes) -> dict[str, Any]:
@@ -72,6 +79,11 @@ def _by_kinds(changes: Changes) -> dict[str, Any]:
         key + KIND if isinstance(value, str) and key in _chosen_by_kind() else key: value
         for key, value in changes.items()
     }
+
+
+def _turn(key: str) -> float:
+    """Kinds before other keys, and of kinds those of outer tables first."""
+    return key.count(".") if key.endswith(KIND) else math.inf
 
 
 def _begins_a_table(key: str) -> bool:
@@ -102,17 +114,24 @@ def _usual_kinds() -> Mapping[str, Mapping[str, Any]]:
     usual = {one.name: one.default_factory for one in fields(Task)}
     return {
         name: {"kind": made().kind}
-        for name in _chosen_by_kind()
+        for name in _chosen_by_kind() & usual.keys()
         if (made := usual[name]) is not MISSING
     }
 
 
 @cache
 def _chosen_by_kind() -> frozenset[str]:
-    """Tables whose kind chooses among several sets of keys."""
-    hints = get_type_hints(Task)
-    return frozenset(
-        name
-        for name, hint in hints.items()
-        if get_origin(hint) in (Annotated, Union, UnionType) and len(get_args(hint)) > 1
-    )
+    """Tables, by their dotted names, whose kind chooses among several sets of keys."""
+    return frozenset(_choices(Task))
+
+
+def _choices(table: type, within: str = "") -> Iterator[str]:
+    hints = get_type_hints(table)
+    for field in fields(table):
+        hint = hints[field.name]
+        types = (hint, *get_args(hint))
+        options = [one for one in types if isinstance(one, type) and is_dataclass(one)]
+        if len(options) > 1:
+            yield within + field.name
+        for option in options:
+            yield from _choices(option, f"{within}{field.name}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from hocket.learn.submodels.plan import plan_of
 
 LEVELS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 EQUAL, DAMPED = Parts(weights="equal"), Parts(weights="equal", damped=True)
+MOVED = Parts(weights="equal", mean="moved")
 BLOCK = torch.zeros(4, 4)
 BLOCK[:2, :2] = 1  # what a device of rate 1/2 holds of a 4x4 tensor
 
@@ -52,11 +54,30 @@ def averaged(rule: Any, *updates: Update[Tensor]) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
     ("parts", "inside", "outside"),
-    [(EQUAL, 2.0, 1.0), (Parts(), 2.5, 1.0), (DAMPED, 2.0, 0.5)],
+    [(EQUAL, 2.0, 1.0), (Parts(), 2.5, 1.0), (DAMPED, 2.0, 0.5), (MOVED, 2.0, 1.0)],
 )
 def test_the_published_example(parts: Parts, inside: float, outside: float) -> None:
     """A returns 1 everywhere, of 100 examples; B, of half the width, 3 in its block, of 300."""
     updates = of_part(1, "a", 100), of_part(3, "b", 300, BLOCK)
+    for rule in (FedAvg(2, parts), FedProx(2, parts=parts), FedNova(2, parts=parts)):
+        assert averaged(rule, *updates) == (inside, outside)
+
+
+@pytest.mark.parametrize(
+    ("parts", "inside", "outside"),
+    [
+        (EQUAL, 2.0, 0.5),
+        (MOVED, 2.0, 1.0),
+        (Parts(), 2.5, 0.25),
+        (Parts(mean="moved"), 2.5, 1.0),
+        (replace(MOVED, damped=True), 2.0, 0.5),
+    ],
+)
+def test_a_zero_counts_where_it_is_held_or_not_at_all(
+    parts: Parts, inside: float, outside: float
+) -> None:
+    """The published example, but that B returns the whole tensor, of 0 outside of its block."""
+    updates = of_part(1, "a", 100), push(BLOCK.reshape(-1) * 3, device="b", examples=300)
     for rule in (FedAvg(2, parts), FedProx(2, parts=parts), FedNova(2, parts=parts)):
         assert averaged(rule, *updates) == (inside, outside)
 
@@ -137,7 +158,12 @@ def test_of_nested_parts_it_is_fjords_block_rule(
     assert np.allclose(aggregator.now.model.numpy().reshape(10, 5), after, atol=1e-5)
 
 
-PARTS = [Parts(w, damped=d) for w in ("examples", "equal", "width") for d in (False, True)]
+PARTS = [
+    Parts(weights, damped, mean)  # type: ignore[arg-type]
+    for weights, damped, mean in product(
+        ("examples", "equal", "width"), (False, True), ("held", "moved")
+    )
+]
 AVERAGES: list[Any] = [
     *(FedAvg(cohort=3, parts=parts) for parts in PARTS),
     *(FedNova(cohort=3, parts=parts) for parts in PARTS),
@@ -202,5 +228,7 @@ def test_a_buffer_divides_by_all_or_by_those_that_hold_an_entry() -> None:
 def test_settings_that_mean_nothing_are_refused() -> None:
     with pytest.raises(TaskError, match=r"parts\.weights is 'age'; choose 'examples'"):
         Parts(weights="age")  # type: ignore[arg-type]
+    with pytest.raises(TaskError, match=r"parts\.mean is 'all'; choose 'held', 'moved'"):
+        Parts(mean="all")  # type: ignore[arg-type]
     with pytest.raises(TaskError, match=r"fedbuff\.denominator is 'all'"):
         FedBuff(denominator="all")  # type: ignore[arg-type]

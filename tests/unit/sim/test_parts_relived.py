@@ -34,6 +34,15 @@ CLASSES = (
             },
             "pace": ROUNDS,
         },
+        {
+            "strategy": {
+                "kind": "fedavg",
+                "cohort": 2,
+                "parts": {"mean": "moved"},
+                "server": {"kind": "adam"},
+            },
+            "pace": ROUNDS,
+        },
     ],
     ids=lambda tables: tables["strategy"]["kind"],
 )

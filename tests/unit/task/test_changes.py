@@ -67,6 +67,31 @@ def test_a_table_that_its_kind_decides_may_be_its_kind_alone() -> None:
     assert layered(earlier, {"submodel": "full"}) == {"submodel.kind": "full"}
 
 
+def test_a_table_within_one_may_be_decided_by_its_kind_too() -> None:
+    adam = {"kind": "adam", "beta1": 0.8}
+    rounds = {"strategy": {"kind": "fedavg", "cohort": 5, "server": adam}}
+    before = copy.deepcopy(rounds)
+    after = changed(rounds, {"strategy.server.lr": 0.1, "strategy.server.kind": "sgd"})
+    sgd = {"kind": "sgd", "lr": 0.1}
+    assert after == {"strategy": {"kind": "fedavg", "cohort": 5, "server": sgd}}
+    assert changed(rounds, {"strategy.server": "adam"}) == rounds == before
+    alone = {"strategy": {"kind": "fedavg", "server": "mean"}}
+    assert changed(alone, {})["strategy"]["server"] == {"kind": "mean"}
+
+
+def test_a_table_within_another_kind_s_begins_anew_with_it() -> None:
+    rounds = {"strategy": {"kind": "fedavg", "server": {"kind": "adam", "lr": 0.1}}}
+    wanted = {"strategy.server.kind": "sgd", "strategy.kind": "fedprox"}
+    after = {"kind": "fedprox", "server": {"kind": "sgd"}}
+    assert changed(rounds, wanted)["strategy"] == after
+    earlier = {"strategy.kind": "fedavg", "strategy.server.kind": "adam", "strategy.server.lr": 1}
+    assert layered(earlier, {"strategy.kind": "fedbuff"}) == {"strategy.kind": "fedbuff"}
+    assert layered(earlier, {"strategy.server": "sgd"}) == {
+        "strategy.kind": "fedavg",
+        "strategy.server.kind": "sgd",
+    }
+
+
 def test_a_missing_table_is_made() -> None:
     assert changed(DOCUMENT, {"limits.staleness": 4})["limits"] == {"staleness": 4}
 

@@ -19,14 +19,19 @@ from hocket.core.update import Update
 from hocket.learn.strategies import rounds
 from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.rounds import Round
+from hocket.learn.strategies.server import AnyServer, Average
 
 
 @dataclass(frozen=True, slots=True)
 class FedAvg:
-    """x <- x + sum of p_i delta_i, p_i = n_i / sum of n, once K devices have pushed for x."""
+    """x <- x + D, D = sum of p_i delta_i, p_i = n_i / sum of n, once K devices have pushed for x.
+
+    With an optimizer on the server D is the gradient that it ascends.
+    """
 
     cohort: int = 10  # K: devices per round
     parts: Parts = field(default_factory=Parts)  # n_i, and what counts where parts are trained
+    server: AnyServer = field(default_factory=Average)  # what becomes of the sum
     kind: Literal["fedavg"] = "fedavg"
     waits_for: ClassVar[str] = "cohort"
 
@@ -35,7 +40,7 @@ class FedAvg:
 
     def init(self, model: Tensor) -> Round:
         """A round in which nothing has come yet."""
-        return rounds.begin(model, damped=self.parts.damped)
+        return rounds.begin(model, self.parts, self.server)
 
     def step(
         self,
@@ -50,17 +55,17 @@ class FedAvg:
         second one from the same device. A buffered update's weight is its share so far.
         Raises InvalidUpdate when `num_examples` is below 1.
         """
-        return rounds.fold(now, memory, update, self.cohort, self.parts)
+        return rounds.fold(now, memory, update, self.cohort, self.parts, self.server)
 
     def close(self, now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
         """The average of those that have come, as with a cohort of so many."""
-        return rounds.close(now, memory)
+        return rounds.close(now, memory, self.server)
 
     def keep(self, memory: Round) -> Memory[Tensor]:
-        """The sums, copied, and who is in them; a round in which nothing has come has no sums."""
+        """The sums, copied, who is in them, and the moments; without devices there are no sums."""
         kept = rounds.keep(memory)
         return Memory({"kind": self.kind, **kept.facts}, kept.tensors)
 
     def recall(self, kept: Memory[Tensor], model: Tensor) -> Round:
         """The round as it was. Raises CorruptState."""
-        return rounds.recall(self.kind, kept, model, self.cohort, self.parts)
+        return rounds.recall(self.kind, kept, model, self.cohort, self.parts, self.server)

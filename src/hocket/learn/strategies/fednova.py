@@ -21,11 +21,12 @@ from hocket.errors import InvalidUpdate, TaskError
 from hocket.learn.strategies import rounds
 from hocket.learn.strategies.below_one import below_one
 from hocket.learn.strategies.holders import Holders, recalled_part
-from hocket.learn.strategies.next_version import closed, moved
+from hocket.learn.strategies.next_version import closed
 from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.proximal import Proximal, proximal_terms
 from hocket.learn.strategies.recalled import number
 from hocket.learn.strategies.rounds import Round
+from hocket.learn.strategies.server import AnyServer, Average
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class FedNova:
     momentum: float = 0.0  # rho of the local steps: that of [training]
     mu: float = 0.0  # of the proximal term that the devices add to their loss
     parts: Parts = field(default_factory=Parts)  # n_i, and what counts where parts are trained
+    server: AnyServer = field(default_factory=Average)  # what becomes of T * sum
     kind: Literal["fednova"] = "fednova"
     half: ClassVar[type[Proximal]] = Proximal
     waits_for: ClassVar[str] = "cohort"
@@ -72,7 +74,7 @@ class FedNova:
 
     def init(self, model: Tensor) -> Work:
         """A round in which nothing has come yet."""
-        return Work(rounds.begin(model, damped=self.parts.damped), Holders(0.0))
+        return Work(rounds.begin(model, self.parts, self.server), Holders(0.0))
 
     def step(
         self,
@@ -90,20 +92,21 @@ class FedNova:
         if refused is not None:
             return Step(now, memory, refused)
         own, norm = self.parts.weight(update), self.norm(update.header)
-        rounds.add(memory.round, update, own, own / norm)
-        memory.norms.add(update.held, own * norm, memory.round.total)
+        where = self.parts.where(update)
+        rounds.add(memory.round, update, where, own, own / norm)
+        memory.norms.add(where, own * norm, memory.round.total)
         weight = own / memory.round.weight
         version = Version(now.version + 1)
         fill = len(memory.round.devices)
         if fill < self.cohort:
             return Step(now, memory, Buffered(version, weight, 0, fill, self.cohort))
-        return Step(_after(now, memory), self.init(now.model), Applied(version, weight, 0))
+        return Step(*self._ended(now, memory), Applied(version, weight, 0))
 
     def close(self, now: Global[Tensor], memory: Work) -> Step[Tensor, Work] | None:
         """The version of those that have come, as with a cohort of so many."""
         if not memory.round.devices:
             return None
-        return closed(_after(now, memory), self.init(now.model))
+        return closed(*self._ended(now, memory))
 
     def norm(self, header: UpdateHeader) -> float:
         """|a_i| of a device's training, at least 1.
@@ -126,7 +129,7 @@ class FedNova:
         return max(1.0, _spent(pull, steps)) if pull > 0 else float(steps)
 
     def keep(self, memory: Work) -> Memory[Tensor]:
-        """The sums, copied, and who is in them; a round in which nothing has come has no sums."""
+        """The sums, copied, who is in them, and the moments; without devices there are no sums."""
         kept, norms = rounds.keep(memory.round), memory.norms.keep("norms")
         facts = {"kind": self.kind, **kept.facts, **norms.facts}
         return Memory(facts, {**kept.tensors, **norms.tensors})
@@ -139,16 +142,19 @@ class FedNova:
             model,
             self.cohort,
             self.parts,
+            self.server,
             facts=("full_norms",),
             tensors=("part_norms",),
         )
         full = number(self.kind, kept, "full_norms")
         return Work(round_, Holders(full, recalled_part(self.kind, kept, "norms", model)))
 
-
-def _after(now: Global[Tensor], memory: Work) -> Global[Tensor]:
-    work = memory.norms.per_entry() / memory.round.holders.per_entry()  # T
-    return moved(now, rounds.mean(memory.round).mul_(work))
+    def _ended(self, now: Global[Tensor], memory: Work) -> tuple[Global[Tensor], Work]:
+        """The next version, and the next round."""
+        work = memory.norms.per_entry() / memory.round.holders.per_entry()  # T
+        by = rounds.mean(memory.round).mul_(work)
+        after, begun = rounds.ended(now, memory.round, by, self.server)
+        return after, Work(begun, Holders(0.0))
 
 
 def _spent(rate: float, steps: int) -> float:

@@ -19,6 +19,7 @@ from hocket.learn.strategies import rounds
 from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.proximal import Proximal, proximal_terms
 from hocket.learn.strategies.rounds import Round
+from hocket.learn.strategies.server import AnyServer, Average
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class FedProx:
     cohort: int = 10  # K: devices per round
     mu: float = 0.01  # 0.001 to 1 in the paper; 0: FedAvg
     parts: Parts = field(default_factory=Parts)
+    server: AnyServer = field(default_factory=Average)
     kind: Literal["fedprox"] = "fedprox"
     waits_for: ClassVar[str] = "cohort"
     half: ClassVar[type[Proximal]] = Proximal
@@ -47,7 +49,7 @@ class FedProx:
 
     def init(self, model: Tensor) -> Round:
         """A round in which nothing has come yet."""
-        return rounds.begin(model, damped=self.parts.damped)
+        return rounds.begin(model, self.parts, self.server)
 
     def step(
         self,
@@ -57,17 +59,17 @@ class FedProx:
         base: Tensor,  # noqa: ARG002 - the protocol's; only mixing rules need the base
     ) -> Step[Tensor, Round]:
         """FedAvg's; raises InvalidUpdate when `num_examples` is below 1."""
-        return rounds.fold(now, memory, update, self.cohort, self.parts)
+        return rounds.fold(now, memory, update, self.cohort, self.parts, self.server)
 
     def close(self, now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
         """The average of those that have come, as with a cohort of so many."""
-        return rounds.close(now, memory)
+        return rounds.close(now, memory, self.server)
 
     def keep(self, memory: Round) -> Memory[Tensor]:
-        """The sums, copied, and who is in them; a round in which nothing has come has no sums."""
+        """The sums, copied, who is in them, and the moments; without devices there are no sums."""
         kept = rounds.keep(memory)
         return Memory({"kind": self.kind, **kept.facts}, kept.tensors)
 
     def recall(self, kept: Memory[Tensor], model: Tensor) -> Round:
         """The round as it was. Raises CorruptState."""
-        return rounds.recall(self.kind, kept, model, self.cohort, self.parts)
+        return rounds.recall(self.kind, kept, model, self.cohort, self.parts, self.server)

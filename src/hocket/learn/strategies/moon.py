@@ -21,7 +21,6 @@ from hocket.learn.features import Features
 from hocket.learn.flat import views
 from hocket.learn.local_rule import Ended, LocalFacts, Part
 from hocket.learn.strategies import rounds
-from hocket.learn.strategies.parts import Parts
 from hocket.learn.strategies.rounds import Round
 
 _LAST = "model"
@@ -134,7 +133,7 @@ class Moon:
         base: Tensor,  # noqa: ARG002 - the protocol's; only mixing rules need the base
     ) -> Step[Tensor, Round]:
         """FedAvg's; raises InvalidUpdate when `num_examples` is below 1."""
-        return rounds.fold(now, memory, update, self.cohort, Parts())
+        return rounds.fold(now, memory, update, self.cohort)
 
     def close(self, now: Global[Tensor], memory: Round) -> Step[Tensor, Round] | None:
         """The average of those that have come, as with a cohort of so many."""

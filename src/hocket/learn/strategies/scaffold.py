@@ -162,7 +162,7 @@ class Scaffold:
         check_whole(self.kind, update)
         if update.extra is None:
             raise InvalidUpdate("the update holds no change of a control variate (c_i+ - c_i)")
-        rounds.add(memory.round, update, 1)
+        rounds.add(memory.round, update, None, 1)
         accumulate(memory.change, update.extra, 1.0)
         fill = len(memory.round.devices)
         version = Version(now.version + 1)

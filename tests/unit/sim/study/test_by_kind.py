@@ -12,7 +12,7 @@ import pytest
 from hocket.core.refresh import RefreshRules
 from hocket.core.scheduling import Periodic, Rounds
 from hocket.errors import TaskError
-from hocket.learn.strategies import AnyStrategy, FedASMU, FedAsync, FedAvg, FedBuff
+from hocket.learn.strategies import AnyStrategy, FedASMU, FedAsync, FedAvg, FedBuff, FedNova
 from hocket.sim.fleet import read_fleet
 from hocket.sim.scenario import Scenario
 from hocket.sim.study.jobs import Row
@@ -104,6 +104,21 @@ def test_every_kind_begins_from_its_own_defaults(tmp_path: Path) -> None:
     assert found["fedavg"].task.strategy == FedAvg(cohort=4)
     assert found["fedbuff"].task.pace == Periodic(1.0, 2)  # the task's
     assert found["fedavg"].task.pace == Rounds(4)
+
+
+def test_a_kind_begins_from_its_defaults_in_tables_of_the_task_s_own_kind_too(
+    tmp_path: Path,
+) -> None:
+    own = """kind = "fedavg"
+parts = { mean = "moved" }
+server = { kind = "adam", beta1 = 0.5 }
+"""
+    settings = 'kind = "fedasmu"\nmu_alpha = 7.0\niota0 = 0.9\n'
+    made = plan(tmp_path, ["fedavg", "fednova"])
+    (tmp_path / "mine.toml").write_text(TASK.replace(settings, own))
+    found = scenarios(made)
+    assert found["fedavg"].task.strategy == FedAvg(cohort=4)
+    assert found["fednova"].task.strategy == FedNova(cohort=4)
 
 
 def test_only_fedasmu_s_devices_refresh(tmp_path: Path) -> None:
