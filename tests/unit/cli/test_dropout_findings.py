@@ -146,6 +146,18 @@ def test_the_figure_has_the_table_and_the_uniform_vectors() -> None:
     assert drawn["uniform vectors"] == [pytest.approx([0.3, 0.5])]
 
 
+def test_rows_that_ruin_the_model_do_not_flatten_all_others() -> None:
+    known = findings(candidate(0.02, -90.0, -100.0), *FRONT, u8=candidate(0.3, 0.5, 0.6))
+    axes = Figure().subplots()
+    draw_front(known, axes)
+    assert axes.get_yscale() == "symlog"
+    low, middle, high = axes.transData.transform([(0.0, -95.0), (0.0, 0.5), (0.0, 2.0)])[:, 1]
+    assert high - middle > 0.1 * (high - low)
+    plain = Figure().subplots()
+    draw_front(findings(*FRONT, u8=candidate(0.3, 0.5, 0.6, 0.4)), plain)
+    assert plain.get_yscale() == "linear"
+
+
 def settings_of(job: Job) -> Iterator[Job]:
     """Jobs that differ from this one in what decides."""
     for changes in ({"seed": 9}, {"steps": 9}, {"task": "other"}, {"snapshots": (0.5,)}):

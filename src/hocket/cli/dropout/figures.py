@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from hocket.cli.dropout.findings import Candidate, Findings
 from hocket.cli.report.drawing import COLOURS, legend, svg
 
+FAR = 20.0  # times the middle score: what lies so far out would flatten all else
 AXES = {"loss": "fall of the held-out loss", "accuracy": "gain of held-out accuracy"}
 
 
@@ -29,6 +30,10 @@ def draw_front(findings: Findings, axes: Axes) -> None:
     axes.set(xlabel="training cost beside the whole model's", xlim=(0, 1.03))
     axes.set_ylabel(AXES[findings.settings.score])
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    scores = [abs(fmean(one.proof(findings.settings.score))) for one in (*uniform, *findings.front)]
+    if max(scores) > FAR * (middle := median(scores)) > 0.0:
+        axes.set_yscale("symlog", linthresh=middle)
+        axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic beyond {middle:.2g})")
     legend(axes)
 
 
