@@ -208,6 +208,8 @@ async def test_a_service_that_lacks_the_method_says_so() -> None:
         (grpc.StatusCode.CANCELLED, "", Unavailable),
         (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2", Unavailable),
         (grpc.StatusCode.INTERNAL, "Internal error from Core", Unavailable),
+        (grpc.StatusCode.UNKNOWN, "Stream removed", Unavailable),
+        (grpc.StatusCode.UNKNOWN, "a proxy's", HocketError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", Overloaded),
         (
             grpc.StatusCode.RESOURCE_EXHAUSTED,

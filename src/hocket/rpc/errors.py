@@ -24,8 +24,9 @@ UNAVAILABLE_RETRY_S = 1.0
 MAX_MESSAGE_CHARS = 1000
 MAX_DETAIL_CHARS = 200
 MAX_DETAILS = 8
-# How grpc.aio words a stream that ended under a write: as INTERNAL, not as UNAVAILABLE.
-SIGNS_OF_A_BREAK = ("RST_STREAM", "Internal error from Core")
+# How gRPC words a stream that ended under a write, or with its connection: as INTERNAL or UNKNOWN,
+# not as UNAVAILABLE (grpc/grpc#34076).
+BREAK_SIGNS = ("RST_STREAM", "Internal error from Core", "Stream removed")
 
 STATUS: Final[Mapping[type[HocketError], StatusCode]] = {
     errors.HocketError: StatusCode.UNKNOWN,
@@ -134,7 +135,7 @@ def _from_code(code: StatusCode, details: str, peer: str) -> HocketError:
             message = f"{peer} did not answer in time: try again later"
         case StatusCode.CANCELLED:
             message = f"{peer} broke the call off: try again"
-        case StatusCode.INTERNAL if any(sign in details for sign in SIGNS_OF_A_BREAK):
+        case StatusCode.INTERNAL | StatusCode.UNKNOWN if any(s in details for s in BREAK_SIGNS):
             message = f"the connection to {peer} broke: try again ({details})"
         case StatusCode.INTERNAL:
             kind, message = HocketError, f"{peer} failed: its log says why ({details})"
