@@ -40,7 +40,7 @@ def test_every_point_is_a_task_with_the_size_that_its_method_names(scale: str) -
         assert isinstance(task.strategy, FedAvg)
         assert isinstance(task.pace, Rounds)
         if job.method == "Full and wait":
-            assert (task.pace.deadline_s, task.pace.over_selection) == (600.0, 1.0)
+            assert (task.pace.deadline_s, task.pace.over_selection) == (400.0, 1.0)
         else:
             assert (task.pace.deadline_s, task.pace.over_selection) == (DEADLINE_S, 1.3)
 
