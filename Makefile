@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.synced
 MANIFESTS := pyproject.toml constraints.txt $(wildcard services/*/pyproject.toml)
 PROTOS := $(wildcard protos/hocket/v1/*.proto)
+# Among so many processes tests are shared.
+WORKERS ?= 2
+PYTEST_ALL := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help sync demo up bench bench-sim proof submodels test chaos unit check format protos protos-check e2e clean
@@ -40,14 +43,14 @@ proof: sync ## FedASMU against its baselines (under three hours; goes on where i
 submodels: sync ## parts of the model against all of it, on CIFAR-10 (under three hours; goes on where it stopped)
 	@$(BIN)/hocket compare examples/studies/submodels.toml --report docs/results/submodels.md $(SUBMODELS)
 
-test: sync ## the whole suite
-	@$(BIN)/python -m pytest -q
+test: sync ## the whole suite (under ten minutes)
+	@$(PYTEST_ALL)
 
 chaos: sync ## kill processes more than a hundred times under training (a quarter of an hour)
 	@$(BIN)/python -m pytest -q -s -m chaos tests/crash $(CHAOS)
 
 unit: sync ## unit and contract tests only (under a minute; fuzzing is in make test)
-	@$(BIN)/python -m pytest -q tests/unit tests/contract
+	@$(PYTEST_ALL) tests/unit tests/contract
 
 check: sync protos-check ## ruff, mypy strict, import-linter, generated code up to date
 	@$(BIN)/ruff check .

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import gc
+
 import hypothesis
 import torch
 
+gc.disable()  # until all is imported, which stays
 # One thread, so that sums add up in one order and tests leave the other cores alone.
 torch.set_num_threads(1)
 
 # The same examples each run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile("hocket", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("hocket")
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: nobody looks for garbage in a million objects.
+
+    Nor often in what tests make, of which most goes by itself.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import tracemalloc
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError
 from support.codecs import decoded, encoded, header_of, manifest_of, raw_payload, resealed, seeded
+from support.fuzzing import records
 from torch import Tensor
 
 from hocket.core.payload import CodecId
@@ -56,7 +58,17 @@ BOUNDS: Mapping[Codec, Callable[[Tensor], Tensor]] = {
 
 every_codec = pytest.mark.parametrize("codec", BOUNDS, ids=lambda codec: codec.kind)
 
-finite_values = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=40)
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 127.0, 1 / 3, 65504.0, -65520.0, 2.0**-149, -(2.0**-126), 3.4e38)
+
+
+def floats_of(scripts: list[bytes]) -> list[float]:
+    """For each one of SPECIAL, in a third of cases, or the float32 of its last four bytes."""
+    drawn = [(way % 32, value) for way, value in struct.iter_unpack("<Bf", b"".join(scripts))]
+    values = [SPECIAL[way] if way < len(SPECIAL) else value for way, value in drawn]
+    return [value for value in values if math.isfinite(value)]
+
+
+finite_values = records(0, 40, 5).map(floats_of)
 
 
 def examples() -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from support.limits import LIMIT_S
+
 FIELDS = {
     *("case", "model_bytes", "streams", "durable", "codec", "strategy", "updates"),
     *("updates_per_s", "bytes_per_s", "raw_bytes_per_s", "ratio_to_raw", "disk_bytes_per_s"),
@@ -25,7 +27,7 @@ def bench(
         [*command, "--data-dir", str(folder), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=4 * LIMIT_S,
         check=False,
         env=os.environ | env,
     )

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.limits import LIMIT_S
+
 
 def test_every_figure_is_told_and_missing_data_is_named(tmp_path: Path) -> None:
     sizes = ("--devices", "60", "--training", "5", "--updates", "500")
@@ -17,7 +19,7 @@ def test_every_figure_is_told_and_missing_data_is_named(tmp_path: Path) -> None:
         [*command, *sizes, *short, "--data", str(tmp_path), "--format", "json"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=4 * LIMIT_S,
         check=False,
         env=os.environ,
     )

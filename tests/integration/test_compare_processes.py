@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+from support.commands import interrupted
 from support.fake_jobs import crashing, row, seeded
 from typer.testing import CliRunner
 
@@ -40,24 +38,8 @@ def smoke(folder: Path) -> list[str]:
     return ["compare", str(STUDY), "--scale", "smoke", "--out", str(folder / "out"), *report]
 
 
-def interrupted(arguments: list[str]) -> str:
-    """What a process says that gets a Ctrl-C when its first tuning job has ended."""
-    main = "from hocket.cli import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", main, *arguments], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("[1/6]"):
-                break
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert process.returncode == 130
-    return said
-
-
 def test_the_smoke_scale_of_the_proof_runs_from_end_to_end(tmp_path: Path) -> None:
-    said = interrupted(smoke(tmp_path))
+    said = interrupted("[1/6]", *smoke(tmp_path))  # the first tuning job has ended
     assert "stopped; the same command goes on where it was" in said
     jobs = tmp_path / "out" / "jobs"
     kept = {file: file.stat().st_mtime_ns for file in jobs.glob("*.json")}

@@ -16,6 +16,7 @@ from hocket_aggregator.journal.reader import read_entries
 from support.audit import Auditor
 from support.book import Book, Parcel
 from support.crash_fleet import SMALL, crash_fleet
+from support.limits import LIMIT_S
 from support.witness import witness
 
 from hocket.core.update import Applied
@@ -43,7 +44,6 @@ ON_DISK: dict[Failpoint | None, bool] = {
     Failpoint.BEFORE_ACKNOWLEDGEMENT: True,
     Failpoint.BEFORE_JOURNAL_WRITE: False,
 }
-UNTIL_S = 60.0
 
 
 async def test_a_killed_aggregator_keeps_its_word(tmp_path: Path) -> None:
@@ -154,6 +154,6 @@ class Journalled:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what other processes do."""
-    async with asyncio.timeout(UNTIL_S):
+    async with asyncio.timeout(LIMIT_S):
         while not condition():  # noqa: ASYNC110 -- processes set no events of ours
             await asyncio.sleep(0.05)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.limits import LIMIT_S
 from support.process import logged, python, running
 
 from hocket.core.device import DeviceState
@@ -27,7 +28,6 @@ from hocket.rpc.registry_client import RegistryClient
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "custom_client"
-TIME_LIMIT_S = 60.0
 
 # Python without `site` sees no editable install, so that `hocket` can only be the stubs; torch
 # lies beside numpy and is blocked by name. At the end the process tells what it has imported.
@@ -127,7 +127,7 @@ async def run_client(at: System, stubs: Path, shard: Path, report: Path, *option
         *options,
     ]
     env = {"PYTHONPATH": ":".join([str(stubs), *sorted(paths)])}
-    async with asyncio.timeout(TIME_LIMIT_S), running(command, env) as process:
+    async with asyncio.timeout(LIMIT_S), running(command, env) as process:
         out, err = await process.communicate()
     return Run(process.returncode, out.decode().splitlines(), err.decode())
 
@@ -187,7 +187,7 @@ async def test_it_says_why_it_is_refused(tmp_path: Path, stubs: Path, shard: Pat
 
 async def evaluated(aggregator: AggregatorClient, version: int) -> float:
     """The accuracy of a version, once it is known."""
-    async with asyncio.timeout(TIME_LIMIT_S):
+    async with asyncio.timeout(LIMIT_S):
         async for record in aggregator.watch_versions(version - 1):
             if record.version == version and record.evaluation is not None:
                 return record.evaluation.test_accuracy

@@ -13,6 +13,7 @@ from support.aggregating import aggregating
 from support.clock import ManualClock
 from support.fake_aggregator import FakeAggregator
 from support.learners import Ledger
+from support.limits import LIMIT_S
 from support.registry import serving_registry
 from support.serving import serving
 from support.site import DIGITS, Site, aggregator, kept, site, until
@@ -170,7 +171,7 @@ async def test_a_device_measures_how_long_its_trainings_take(tmp_path: Path) -> 
             await until(lambda training=training: rested(folder, training))  # type: ignore[misc]
             delays = local_file(folder)["delays"]
             assert float(delays[1]) == training - 1  # the one in flight is not over yet
-    assert 0.0 < float(delays[0]) < 20.0
+    assert 0.0 < float(delays[0]) < LIMIT_S
     assert kept(folder)["local"] == kept(folder)["local_before"]
 
 

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from support.limits import LIMIT_S
 from support.process import logged, python, running
 from support.site import WIDE, aggregator, kept, site, until
 
@@ -20,7 +21,6 @@ from hocket.task import load_task
 DEVICES = str(Path(__file__).parents[2] / "services" / "device")
 NOWHERE = "127.0.0.1:9"  # the port of the discard service, which nobody runs
 ENV = {"PYTHONPATH": DEVICES, "DEVICE_REGISTRY": NOWHERE, "DEVICE_AGGREGATOR": NOWHERE}
-LIMIT_S = 30.0
 
 
 async def test_a_device_that_finds_no_registry_keeps_trying_until_it_is_told_to_stop(
@@ -71,7 +71,7 @@ async def test_a_push_is_finished_whatever_moment_the_device_is_killed_at(tmp_pa
     file = tmp_path / "wide.toml"
     file.write_text(WIDE)
     fake = aggregator(load_task(file), encoding=EncodingTerms(CodecId.RAW))
-    async with site(tmp_path, fake) as s, asyncio.timeout(2 * LIMIT_S):
+    async with site(tmp_path, fake) as s, asyncio.timeout(4 * LIMIT_S):
         env = ENV | {
             "DEVICE_REGISTRY": s.registry_address,
             "DEVICE_AGGREGATOR": s.aggregator_address,

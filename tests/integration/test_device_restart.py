@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import load_file
 from structlog.testing import capture_logs
 from support.fake_aggregator import FakeAggregator
+from support.gate import Gate
+from support.limits import LIMIT_S
 from support.registry import serving_registry
 from support.serving import serving
-from support.site import LEASE_S, LIMIT_S, WIDE, Site, aggregator, kept, site, until
+from support.site import LEASE_S, WIDE, Site, aggregator, kept, site, until
 
 from hocket.core.device import Caller
 from hocket.core.ids import DeviceId, Incarnation, Version
@@ -272,8 +274,11 @@ async def test_an_idle_device_outlives_its_services(tmp_path: Path, which: str) 
 
 
 @SERVICES
-async def test_a_training_outlives_the_services(tmp_path: Path, which: str) -> None:
-    fake = aggregator()
+async def test_a_training_outlives_the_services(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    gate, fake = Gate(closed_before=2), aggregator()
+    gate.put(monkeypatch)
     fake.hold_fresh = asyncio.Event()
     async with mortal(tmp_path, fake) as m:
         await fake.subscribers.get()
@@ -282,6 +287,7 @@ async def test_a_training_outlives_the_services(tmp_path: Path, which: str) -> N
         await m.kill(which)
         fake.hold_fresh.set()
         await m.start(which)
+        gate.open.set()
         update = await fake.taken.get()
     assert update.header.refresh is None  # the model was the same
     assert fake.push_ids == [update.header.update_id]
@@ -301,11 +307,14 @@ async def test_a_push_outlives_the_services(tmp_path: Path, which: str) -> None:
         await fake.arrived.get()
         await until(lambda: fake.stall_push_at == 0)
         await m.kill(which)
-        fake.hold_push.set()
+        if which == "registry":  # nobody there needs to know of it
+            fake.hold_push.set()
         await m.start(which)
-        update = await fake.taken.get()
-        if which == "aggregator":  # it was told of a push; now it hears that there is none
+        if which == "aggregator":  # it is told of a push, and then that there is none
+            await until(lambda: fake.said_training[-1])
+            fake.hold_push.set()
             await until(lambda: fake.said_training[-2:] == [True, False])
+        update = await fake.taken.get()
         folder = tmp_path / "d1"
         await until(lambda: kept(folder)["outbox"] == 0 and not fake.said_training[-1])
         fake.trigger()
@@ -315,9 +324,10 @@ async def test_a_push_outlives_the_services(tmp_path: Path, which: str) -> None:
 
 
 async def test_a_device_told_in_mid_training_that_its_base_is_gone_loses_that_training_only(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake = aggregator(encoding=TOPK)
+    gate, fake = Gate(closed_before=2), aggregator(encoding=TOPK)
+    gate.put(monkeypatch)
     fake.hold_fresh = asyncio.Event()
     async with mortal(tmp_path, fake) as m:
         await fake.subscribers.get()
@@ -327,6 +337,7 @@ async def test_a_device_told_in_mid_training_that_its_base_is_gone_loses_that_tr
         fake.hold_fresh.set()
         fake.refuse_push = UnknownVersion("version 1 is not retained; pull anew")
         await m.start("aggregator")
+        gate.open.set()
         folder = tmp_path / "d1"
         await until(lambda: kept(folder)["tally"]["updates_refused"] == 1)
         assert residual(folder).any()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
+from support.commands import interrupted
 from support.searching import tiny_task
 from typer.testing import CliRunner
 
@@ -22,25 +20,9 @@ def command(folder: Path, out: str) -> list[str]:
     return ["dropout", "search", "--scale", "quick", *few, *fewer, *place]
 
 
-def interrupted(arguments: list[str]) -> str:
-    """What a process says that gets a Ctrl-C when its first generation has been tried."""
-    main = "from hocket.cli import main; main()"
-    with subprocess.Popen(
-        [sys.executable, "-c", main, *arguments], stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "generation 1/1" in line:
-                break
-        process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert process.returncode == 130
-    return said
-
-
 def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:
     tiny_task(tmp_path)
-    said = interrupted(command(tmp_path, "out"))
+    said = interrupted("generation 1/1", *command(tmp_path, "out"))  # the first was tried
     assert "stopped; the same command goes on where it was" in said
     jobs = tmp_path / "out" / "jobs"
     kept = {file: file.stat().st_mtime_ns for file in jobs.glob("*.json")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hocket_aggregator.journal.entries import Discarded, Opened, Piece
 from hocket_aggregator.journal.reader import read_entries
 from hocket_aggregator.snapshots.keeper import Retention
 from support.aggregating import WIDE, Running, aggregating, header, until
+from support.lives import killed
 
 from hocket.core.ids import UpdateId
 from hocket.core.payload import Payload
@@ -70,10 +70,6 @@ async def written_so_far(running: Running, update_id: UpdateId) -> None:
 
 def no_room(*_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def killed(live: Path, where: Path) -> Path:
-    return Path(shutil.copytree(live, where))
 
 
 async def test_what_had_come_of_it_counts_once_and_its_device_goes_on_there(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from support.aggregating import Running, aggregating
+from support.lives import killed
 
 from hocket.core.update import Applied, Buffered, Dropped
 from hocket.errors import NotFound
@@ -19,7 +19,7 @@ BUFFER = FedBuff(goal=3)
 async def killed_after(running: Running, live: Path, where: Path) -> Path:
     """The folder as a kill at this moment would leave it, the records up to date."""
     await running.aggregator.records.flush()
-    return Path(shutil.copytree(live, where))
+    return killed(live, where)
 
 
 async def snapshot(running: Running) -> None:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from support.aggregating import CNN, TASK, Running, caller, header, until
 from support.clock import ManualClock
 from support.learners import Ledger
+from support.limits import LIMIT_S
 from support.lives import digests, killed
 from support.registry import serving_registry
 from support.serving import serving
@@ -234,7 +235,7 @@ async def devices(
                 )
                 await agent.run(stop)
 
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
         for shard, name in enumerate(names):
             group.create_task(one(shard, name))
         yield
@@ -257,7 +258,7 @@ async def test_real_devices_train_and_keep_what_adds_up_to_the_servers(tmp_path:
             clock=clock,
             registry=RegistryClient(channel, registry),
             devices="",
-            stop=Stop(versions=6),
+            stop=Stop(versions=12),
             training=replace(TASK.training, learning_rate=0.1),
         ) as running,
         serving(aggregator_service(running.aggregator.service)) as aggregator,

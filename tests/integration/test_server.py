@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from support.limits import LIMIT_S
 from support.serving import serving
 
 from hocket.errors import HocketError, StartupError, StorageFailed, Unavailable
@@ -40,7 +41,7 @@ AGGREGATOR = aggregator_service(EMPTY_AGGREGATOR())
 
 async def health(channel: grpc.aio.Channel, service: str) -> int:
     stub = health_pb2_grpc.HealthStub(channel)
-    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=LIMIT_S)
     return int(answer.status)
 
 

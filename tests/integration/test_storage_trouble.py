@@ -19,6 +19,7 @@ from support.aggregating import WIDE, aggregating, caller, fill, header, pulled,
 from support.audit import Auditor
 from support.book import Book, Parcel
 from support.crash_fleet import SMALL, crash_fleet
+from support.limits import LIMIT_S
 from support.small_disk import small_disk
 from support.witness import Witness, witness
 
@@ -26,7 +27,6 @@ from hocket.core.update import Applied, Outcome
 from hocket.errors import Overloaded, StorageFull
 
 MIB = 1 << 20
-UNTIL_S = 60.0
 
 
 async def test_a_full_disk_refuses_pushes_and_takes_them_once_there_is_room(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def slow_down(journal: object, go_on: threading.Event) -> None:
     system = Disk()
 
     def write(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
-        assert go_on.wait(UNTIL_S)
+        assert go_on.wait(LIMIT_S)
         return system.write(descriptor, buffers, offset)
 
     journal._writer._segment._disk = Disk(write=write)
@@ -135,7 +135,7 @@ def slow_down(journal: object, go_on: threading.Event) -> None:
 
 async def refused_push(client: Witness) -> Parcel:
     """Push until the disk has no room for more; the update that was refused."""
-    async with asyncio.timeout(UNTIL_S):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             parcel = await client.prepare(large=True)
             try:
@@ -147,7 +147,7 @@ async def refused_push(client: Witness) -> Parcel:
 
 async def accepted(client: Witness, parcel: Parcel) -> Outcome:
     """Push until there is room again, without the patience that is asked for."""
-    async with asyncio.timeout(UNTIL_S):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             try:
                 outcome = (await client.attempt(parcel)).outcome

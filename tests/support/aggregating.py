@@ -14,6 +14,7 @@ from hocket_aggregator.aggregator import Aggregator, Limits, Surroundings, open_
 from hocket_aggregator.roster import Registry
 from hocket_aggregator.snapshots.keeper import Retention
 from support.clock import ManualClock
+from support.limits import LIMIT_S
 from support.scalar import device
 from support.serving import serving
 from torch import Tensor
@@ -170,6 +171,6 @@ async def _in_background(aggregator: Aggregator) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let other tasks run until something is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while not condition():  # noqa: ASYNC110 -- what is waited for has no event of its own
             await asyncio.sleep(0)

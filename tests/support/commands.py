@@ -1,10 +1,37 @@
-"""The `hocket` command within this process: quick, and just as a person calls it."""
+"""The `hocket` command: within this process, or in one of its own that gets a Ctrl-C."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
+from support.limits import LIMIT_S
+
 from hocket.cli import main
+
+# The signal comes from the process itself, while it says so: a person is never that quick, and
+# whoever reads what it says may be too late on a busy machine.
+INTERRUPTED = """
+import os, signal, sys
+from hocket.cli import main
+
+class Said:
+    def __init__(self, to):
+        self.to = to
+
+    def __getattr__(self, name):
+        return getattr(self.to, name)
+
+    def write(self, text):
+        written = self.to.write(text)
+        if mark in text:
+            os.kill(os.getpid(), signal.SIGINT)
+        return written
+
+mark = sys.argv.pop(1)
+sys.stderr = Said(sys.stderr)
+main()
+"""
 
 
 def hocket(*arguments: str) -> int:
@@ -17,3 +44,16 @@ def hocket(*arguments: str) -> int:
     finally:
         sys.argv = given
     return 0
+
+
+def interrupted(mark: str, *arguments: str) -> str:
+    """What a process says that gets a Ctrl-C when it says `mark`, for people."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, mark, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=4 * LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 130, (done.returncode, done.stdout, done.stderr)
+    return done.stderr

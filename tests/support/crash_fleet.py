@@ -51,6 +51,7 @@ SNAPSHOT_EVERY_S = "0.5"  # so that the places within a snapshot are reached
 # Outside the range from which the kernel takes ports for outgoing connections: a client that
 # keeps calling a dead server's port there can end up connected to itself, and hold the port.
 PORTS = range(20_000, 32_000)
+_GIVEN: set[int] = set()  # by this process: several fleets may live side by side
 
 
 @dataclass(slots=True)
@@ -136,12 +137,13 @@ def _written(home: Path, text: str) -> Path:
 
 
 def quiet_port() -> int:
-    """A port of PORTS that nobody listens on now."""
+    """A port of PORTS that nobody listens on now, and that was given to nobody before."""
     ports = random.SystemRandom()
     while True:
         port = ports.choice(PORTS)
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
+            if port not in _GIVEN and probe.connect_ex(("127.0.0.1", port)) != 0:
+                _GIVEN.add(port)
                 return port
 
 

@@ -23,8 +23,12 @@ async def database_of(kind: str) -> AsyncIterator[str]:
         return
     url = os.environ[POSTGRES_VARIABLE]
     engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP SCHEMA public CASCADE"))
-        await connection.execute(text("CREATE SCHEMA public"))
-    await engine.dispose()
-    yield url
+    try:
+        async with engine.connect() as turn:
+            await turn.execute(text("SELECT pg_advisory_lock(1)"))  # tests of another process wait
+            async with engine.begin() as connection:
+                await connection.execute(text("DROP SCHEMA public CASCADE"))
+                await connection.execute(text("CREATE SCHEMA public"))
+            yield url
+    finally:
+        await engine.dispose()  # and with the last connection ends its turn

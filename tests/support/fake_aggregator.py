@@ -52,8 +52,8 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     stall_push_at: int = 0  # read no more of the next push once this many bytes have come
     known: set[Caller] = field(default_factory=set)  # empty: anyone
     pulls: list[pb.PullModelRequest] = field(default_factory=list)
-    hold_push: asyncio.Event | None = None  # wait for it before settling
-    hold_answer: asyncio.Event | None = None  # wait for it after settling
+    hold_push: asyncio.Event | None = None  # a push that begins waits for it before settling
+    hold_answer: asyncio.Event | None = None  # and for this after settling
     hold_fresh: asyncio.Event | None = None  # wait for it before answering a pull in mid-training
     fresh_given_up: asyncio.Event = field(default_factory=asyncio.Event)  # while it was held
     arrived: asyncio.Queue[str] = field(default_factory=asyncio.Queue)  # update_ids of headers
@@ -65,6 +65,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     _streams: dict[str, object] = field(default_factory=dict)  # the newest of each device
     _say: asyncio.Queue[Trigger | Finished] = field(default_factory=asyncio.Queue)
     _finished: Finished | None = None
+    _untaken: dict[str, list[Trigger]] = field(default_factory=dict)  # said, and no base pulled
     _partial: dict[str, Assembler] = field(default_factory=dict)
     _settled: dict[str, Outcome] = field(default_factory=dict)
 
@@ -89,20 +90,29 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self.said_training.append(request.training)
         self.subscribers.put_nowait(caller)
         mine = self._streams[caller.device_id] = object()
+        untaken = self._untaken.setdefault(caller.device_id, [])
+        # What was said to a stream that its device was leaving is lost: it is said once more.
+        for lost in [] if request.training else list(untaken):
+            yield convert.event_to_pb(lost)
         if self._finished is not None and self._say.empty():
-            yield convert.event_to_pb(self._finished)  # said to a stream whose device had left it
+            yield convert.event_to_pb(self._finished)
         while True:
             said = await self._say.get()
             if self._streams[caller.device_id] is not mine:  # a newer stream is to say it
                 self._say.put_nowait(said)
                 return
+            if isinstance(said, Trigger):
+                untaken.append(said)
             yield convert.event_to_pb(said)
 
     async def PullModel(
         self, request: pb.PullModelRequest, _context: Any
     ) -> AsyncIterator[pb.PullModelResponse]:
-        self._admit(convert.caller_from_pb(request.caller))
+        caller = convert.caller_from_pb(request.caller)
+        self._admit(caller)
         self.pulls.append(request)
+        if request.for_training and self._untaken.get(caller.device_id):
+            self._untaken[caller.device_id].pop(0)
         if self.hold_fresh is not None and not request.for_training:
             try:
                 await self.hold_fresh.wait()
@@ -131,6 +141,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
         self._admit(Caller(header.device_id, header.incarnation))
         self.push_ids.append(header.update_id)
         self.arrived.put_nowait(header.update_id)
+        hold_push, hold_answer = self.hold_push, self.hold_answer  # of now: others come later
         refusal, self.refuse_push = self.refuse_push, None
         if refusal is not None:
             raise refusal
@@ -148,11 +159,11 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
                 if 0 < self.cut_push_at <= partial.received:
                     self.cut_push_at = 0
                     raise Unavailable("the line is dead")
-            if self.hold_push is not None:
-                await self.hold_push.wait()
+            if hold_push is not None:
+                await hold_push.wait()
             self._settle(header, partial.finish())
-            if self.hold_answer is not None:
-                await self.hold_answer.wait()
+            if hold_answer is not None:
+                await hold_answer.wait()
         outcome = convert.outcome_to_pb(self._settled[header.update_id])
         yield pb.PushUpdateResponse(outcome=outcome)
 

@@ -30,6 +30,19 @@ FIXED = settings(
 )
 scripts = st.binary(min_size=1, max_size=24)
 
+
+def records(fewest: int, most: int, size: int) -> st.SearchStrategy[list[bytes]]:
+    """So many scripts, of so many bytes each: a history of anything in one cheap draw."""
+
+    def bytes_of(count: int) -> st.SearchStrategy[bytes]:
+        return st.binary(min_size=size * count, max_size=size * count)
+
+    def cut(script: bytes) -> list[bytes]:
+        return [script[at : at + size] for at in range(0, len(script), size)]
+
+    return st.integers(fewest, most).flatmap(bytes_of).map(cut)
+
+
 HOSTILE: dict[int, Sequence[Any]] = {
     FieldDescriptor.CPPTYPE_DOUBLE: (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 5e-324, 2.0),
     FieldDescriptor.CPPTYPE_FLOAT: (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e38, 1e-45, 2.0),

@@ -23,6 +23,7 @@ from hocket_aggregator.journal.frame import draft_of
 from hocket_aggregator.journal.journal import Journal
 from hocket_aggregator.journal.reader import read_entries
 from hocket_aggregator.journal.segment import SYSTEM, Disk
+from support.limits import LIMIT_S
 
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
 from hocket.core.payload import CodecId, Packing, PayloadHeader, TensorHeader
@@ -139,7 +140,7 @@ class Gate:
 
     def _pass(self) -> None:
         self.waiting.release()
-        assert self._let.wait(30), "nobody opened the gate"
+        assert self._let.wait(LIMIT_S), "nobody opened the gate"
 
 
 class SmallDisk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,17 @@ async def digests(running: Running) -> Digests:
 
 
 def killed(live: Path, where: Path) -> Path:
-    """The folder as a kill at this moment would leave it."""
-    shutil.copytree(live, where)
-    return where
+    """The folder as a kill at this moment would leave it.
+
+    Threads of the aggregator go on meanwhile: what they rename or delete is copied anew.
+    """
+    while True:
+        before = sorted(live.rglob("*"))
+        with suppress(shutil.Error):
+            shutil.copytree(live, where)
+            if sorted(live.rglob("*")) == before:
+                return where
+        shutil.rmtree(where)
 
 
 async def train(running: Running, count: int, first: int = 0) -> list[Outcome]:

@@ -10,7 +10,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-START_LIMIT_S = 30.0
+from support.limits import LIMIT_S
 
 
 def python(*arguments: str) -> list[str]:
@@ -37,7 +37,7 @@ async def logged(process: Process, event: str) -> dict[str, object]:
     lines: list[str] = []
     if process.stderr is None:
         raise AssertionError("the process must be started with its stderr captured")
-    async with asyncio.timeout(START_LIMIT_S):
+    async with asyncio.timeout(LIMIT_S):
         async for raw in process.stderr:
             lines.append(raw.decode())
             try:

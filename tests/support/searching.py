@@ -7,10 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from hocket.cli.compare.engine import Told, Work
 from hocket.cli.compare.worker import outcome_of
 from hocket.cli.dropout.jobs import Job, Row
 from hocket.cli.dropout.settings import Settings
+from hocket.learn.submodels.search.evolution import Floats
 
 TASK = """
 name = "tiny"
@@ -36,6 +39,13 @@ TINY = Settings(
     examples=60,
     seed=4,
 )
+
+
+def zdt1(vectors: Floats) -> Floats:
+    """Zitzler, Deb, Thiele 2000: the front is f2 = 1 - sqrt(f1)."""
+    first = vectors[:, 0]
+    g = 1 + 9 * vectors[:, 1:].mean(axis=1)
+    return np.column_stack([first, g * (1 - np.sqrt(first / g))])
 
 
 class InProcess:

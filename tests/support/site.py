@@ -16,6 +16,7 @@ from hocket_device.agent import Agent
 from hocket_device.settings import Settings
 from support.clock import ManualClock
 from support.fake_aggregator import FakeAggregator
+from support.limits import LIMIT_S
 from support.registry import serving_registry
 from support.serving import serving
 
@@ -30,7 +31,6 @@ from hocket.rpc.registry_client import RegistryClient
 from hocket.rpc.server import aggregator_service
 from hocket.task import Task, default_task
 
-LIMIT_S = 20.0  # a test that waits for longer has failed
 LEASE_S = 15.0
 DIGITS = default_task()
 WIDE = """

@@ -7,11 +7,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from support.limits import LIMIT_S
+
 from hocket.cli.processes import Process, Service
 from hocket.hosting.failpoint import VARIABLE, Failpoint
 
-READY_S = 60.0
-DEATH_S = 60.0
 KILLED = -9
 
 
@@ -53,7 +53,7 @@ class Supervised:
 
     async def ready(self) -> dict[str, Any]:
         """What it said once it served."""
-        return await self._current.ready(READY_S)
+        return await self._current.ready(LIMIT_S)
 
     async def serve(self) -> Supervised:
         """Begin a life that nothing ends, and wait until it serves."""
@@ -68,14 +68,14 @@ class Supervised:
             self._current._process.kill()
         await self.died()
 
-    async def died(self, within_s: float = DEATH_S) -> None:
+    async def died(self, within_s: float = LIMIT_S) -> None:
         """Wait until it was killed, here or at its failpoint."""
         async with asyncio.timeout(within_s):
             code = await self._current.wait()
         await self._noticed()
         assert code == KILLED, self._current.obituary()
 
-    async def ended(self, within_s: float = DEATH_S) -> tuple[int, str]:
+    async def ended(self, within_s: float = LIMIT_S) -> tuple[int, str]:
         """Wait until it has ended by itself: its exit status and what it said last."""
         self._may_end = True
         async with asyncio.timeout(within_s):

@@ -12,11 +12,12 @@ YOUNG_OBJECTS = 50_000  # between two looks at them
 @contextmanager
 def few_collections() -> Iterator[None]:
     """Let the garbage collector leave what there is alone, and look at the rest seldom."""
-    usual = gc.get_threshold()
+    usual, was_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 100)
     try:
         yield
     finally:
         gc.set_threshold(*usual)
-        gc.unfreeze()
+        if not was_frozen:  # by whoever has us called
+            gc.unfreeze()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hocket_aggregator.evaluation import Evaluator
 from support.aggregating import until
+from support.limits import LIMIT_S
 from torch import Tensor
 
 from hocket.core.events import Evaluated
@@ -23,7 +24,7 @@ async def test_overtaken_versions_are_skipped_and_the_last_is_not() -> None:
 
     def examine(model: Tensor) -> Evaluation:
         begun.set()
-        go.wait(10)
+        assert go.wait(LIMIT_S)
         return Evaluation(0.0, float(model))
 
     async def report(event: Evaluated) -> None:

@@ -10,6 +10,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from support.journals import (
     piece,
     settled,
 )
+from support.limits import LIMIT_S
 from support.small_disk import small_disk
 
 from hocket.core.ids import UpdateId
@@ -43,7 +45,7 @@ MIB = 1024 * 1024
 
 async def arrival(gate: Gate) -> None:
     """Return once a thread of the journal waits at the gate."""
-    assert await asyncio.to_thread(gate.waiting.acquire, timeout=30)
+    assert await asyncio.to_thread(gate.waiting.acquire, timeout=LIMIT_S)
 
 
 async def settle() -> None:
@@ -205,16 +207,17 @@ async def test_a_reader_is_never_misled_by_a_writer_at_work(tmp_path: Path) -> N
     written: list[Entry] = []
     ended = False
 
-    def read_on() -> int:
-        rounds = 0
+    reading = threading.Event()
+
+    def read_on() -> None:
         while not ended:
             found = entries_in(tmp_path)
             assert found == written[: len(found)]
-            rounds += 1
-        return rounds
+            reading.set()
 
     async with journalling(tmp_path) as journal:
         reader = asyncio.create_task(asyncio.to_thread(read_on))
+        assert await asyncio.to_thread(reading.wait, LIMIT_S)
         for number in range(400):
             entry = piece("u", bytes([number % 256]) * (7000 + number))
             written.append(entry)
@@ -224,7 +227,7 @@ async def test_a_reader_is_never_misled_by_a_writer_at_work(tmp_path: Path) -> N
             if number % 100 == 99:
                 journal.rotate()
         ended = True
-        assert await reader > 0
+        await reader
     assert entries_in(tmp_path) == written
 
 
@@ -429,7 +432,7 @@ def test_a_real_limit_refuses_the_body_and_keeps_the_answer(tmp_path: Path) -> N
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=LIMIT_S,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert (child.stdout, child.stderr) == ("a\n", "")

@@ -24,10 +24,9 @@ from support.journals import (
     settled,
     write_segment,
 )
+from support.limits import LIMIT_S
 
 from hocket.errors import CorruptState
-
-UNTIL_S = 30
 
 
 def starts(folder: Path) -> list[int]:
@@ -86,7 +85,7 @@ async def test_an_answer_that_is_synced_is_known_to_be_though_nothing_follows(
     async with journalling(tmp_path, disk=Disk(write=write)) as journal:
         await journal.synced(journal.append(settled("a")))
         for _ in ("the segment's beginning", "the answer", "that it is synced"):
-            assert await asyncio.to_thread(written.acquire, timeout=UNTIL_S)
+            assert await asyncio.to_thread(written.acquire, timeout=LIMIT_S)
         assert entries_in(tmp_path) == [settled("a")]
         file = file_of(tmp_path, 1)
         left, (at,) = file.read_bytes(), starts(tmp_path)

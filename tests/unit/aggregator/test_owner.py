@@ -20,6 +20,7 @@ from hocket_aggregator.owner import Owner
 from hocket_aggregator.turn import Sink, Turn
 from support.aggregating import until
 from support.clock import ManualClock
+from support.limits import LIMIT_S
 from support.scalar import WORK, caller, device
 from support.scalar import update as scalar_update
 from torch import Tensor
@@ -57,7 +58,7 @@ class Held:
     ) -> Step[Tensor, None]:
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
-        self.go.wait(10)
+        assert self.go.wait(LIMIT_S)
         self.inside -= 1
         self.steps += 1
         made = Global(now.model + update.delta, Version(now.version + 1))
@@ -237,7 +238,7 @@ async def test_whoever_waits_hears_of_it_when_the_owner_fails() -> None:
     async with owning(rule, journal=Unwritable()) as (owner, _, _):
         first = asyncio.ensure_future(owner.handle(pushed("a")))
         second = asyncio.ensure_future(owner.read(lambda core: core.newest.version))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             for waiting in (first, second):
                 with pytest.raises(Unavailable):
                     await waiting
@@ -251,7 +252,7 @@ class Syncing(Written):
         self.on_disk = asyncio.Semaphore(0)
 
     async def synced(self, ticket: int) -> None:  # noqa: ARG002 -- one after the other is enough
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             await self.on_disk.acquire()
 
 

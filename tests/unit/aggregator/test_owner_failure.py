@@ -16,6 +16,7 @@ from hocket_aggregator.owner import Owner
 from hocket_aggregator.turn import Turn
 from support.clock import ManualClock
 from support.fragile import POISON, Fragile
+from support.limits import LIMIT_S
 from support.scalar import WORK, caller, device, update
 from torch import Tensor
 
@@ -54,7 +55,7 @@ class Owned:
     turns: list[Turn] = field(default_factory=list)
 
     async def end(self) -> BaseException | None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             await asyncio.wait((self.task,))
         return self.task.exception()
 

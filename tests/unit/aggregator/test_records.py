@@ -21,6 +21,7 @@ from hocket_aggregator.turn import Turn
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 from support.clock import ManualClock, settle
+from support.limits import LIMIT_S
 
 from hocket.core.events import Evaluated, Pushed, Settled, VersionMade
 from hocket.core.ids import DeviceId, Incarnation, UpdateId, Version
@@ -122,7 +123,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 async def in_time(work: object) -> object:
     """What hangs fails."""
     assert asyncio.iscoroutine(work)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         return await work
 
 
@@ -169,7 +170,7 @@ async def test_a_watcher_is_told_of_versions_that_are_not_saved_yet(running: Run
     following = asyncio.ensure_future(anext(watch))
     await settle()
     running.make()
-    assert (await asyncio.wait_for(following, 10)).version == 2
+    assert (await asyncio.wait_for(following, LIMIT_S)).version == 2
     await watch.aclose()
 
 
@@ -215,7 +216,7 @@ async def test_the_status_is_saved_now_and_then_and_not_with_each_record(running
     assert 3 <= len(saved) <= 5
     running.make()
     await running.clock.advance(STATUS_EVERY_S)  # the last change is stored, although all is quiet
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(LIMIT_S):
         while running.disk.statuses[-1].version < 32:
             await settle()
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.limits import LIMIT_S
 from support.schedules import Schedule, Tally, replay_command, run_schedule
 from support.simulated_disk import Disk
 
@@ -44,6 +45,8 @@ def test_an_answer_before_the_sync_is_found_out() -> None:
 
 def test_the_command_runs_what_it_is_told_and_prints_the_counts() -> None:
     command = [sys.executable, "tests/support/schedules.py", "--from", "7", "--count", "2"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=LIMIT_S
+    )
     assert "2  schedules with progress" in ran.stdout
     assert "2 schedules in" in ran.stdout

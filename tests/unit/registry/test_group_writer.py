@@ -7,6 +7,7 @@ import pytest
 from hocket_registry.writer import GroupWriter
 from structlog.testing import capture_logs
 from support.clock import ManualClock, settle
+from support.limits import LIMIT_S
 
 from hocket.core.capability import Capability
 from hocket.core.device import Device, DeviceState
@@ -96,7 +97,8 @@ async def test_a_disk_that_takes_nothing_is_told_and_tried_again_less_and_less_o
         writer.put(device("b", 2))
         writer.put(device("a", 3))
         with pytest.raises(type(problem)):
-            await asyncio.wait_for(writer.saved(3), 1)  # at once, although no save is under way
+            # At once, although no save is under way.
+            await asyncio.wait_for(writer.saved(3), LIMIT_S)
         await clock.advance(3.4)  # attempts at 0, 0.5, 1.5; the next is at 3.5
         disk.problem = None
         await clock.advance(0.05)

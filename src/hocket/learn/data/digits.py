@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -63,9 +64,17 @@ def read_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if not file.exists():
         return _read_by_sklearn()
+    table = _table(file)
+    return table[:, :-1], table[:, -1].astype(np.int64)
+
+
+@cache
+def _table(file: Path) -> NDArray[np.float64]:
+    """Read once by a process: a simulation asks for the images it trains and those it judges by."""
     with gzip.open(file, "rt") as lines:
         table = np.loadtxt(lines, delimiter=",", dtype=np.float64)
-    return table[:, :-1], table[:, -1].astype(np.int64)
+    table.setflags(write=False)
+    return table
 
 
 def _read_by_sklearn() -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -7,15 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from pymoo.core.problem import Problem
-from pymoo.indicators.hv import HV
+from support.searching import zdt1
 
-from hocket.learn.submodels.search.evolution import (
-    Evolution,
-    Floats,
-    Generation,
-    crowding,
-    fronts,
-)
+from hocket.learn.submodels.search.evolution import Evolution, Floats, crowding, fronts
 from hocket.learn.submodels.search.population import first_population, uniform_rates
 
 POINTS = {"a": (0.2, 0.30), "b": (0.4, 0.45), "c": (0.4, 0.40), "d": (0.7, 0.60), "e": (1, 0.62),
@@ -72,29 +66,6 @@ def test_a_gene_in_l_mutates() -> None:
     before = np.full((500, 40), 0.5)
     after = CLASSICAL.polynomial(40)._do(problem, before, random_state=np.random.default_rng(3))
     assert np.mean(after != before) == pytest.approx(1 / 40, abs=0.004)
-
-
-def zdt1(vectors: Floats) -> Floats:
-    """Zitzler, Deb, Thiele 2000: the front is f2 = 1 - sqrt(f1)."""
-    first = vectors[:, 0]
-    g = 1 + 9 * vectors[:, 1:].mean(axis=1)
-    return np.column_stack([first, g * (1 - np.sqrt(first / g))])
-
-
-def test_the_front_of_zdt1_is_found_and_the_best_never_get_worse() -> None:
-    """100 x 250 evaluations; the ideal hypervolume is 0.8767."""
-    told: list[Generation] = []
-    last = Evolution(population=100, generations=249, seed=1).run(
-        np.random.default_rng(2).random((100, 30)),
-        1.0,
-        lambda _, vectors: zdt1(vectors),
-        told=told.append,
-    )
-    assert [generation.number for generation in told] == list(range(250))
-    assert 0.85 <= HV(ref_point=np.array([1.1, 1.1]))(last.objectives) <= 1.21 - 1 / 3 < 0.8767
-    best = np.array([generation.objectives.min(axis=0) for generation in told])
-    assert (np.diff(best, axis=0) <= 0).all()
-    assert zdt1(last.front)[:, 0].min() >= 0
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others() -> None:

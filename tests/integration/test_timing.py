@@ -140,7 +140,7 @@ def test_a_merge_that_a_slow_download_put_off_is_done_an_epoch_after_its_slot(
     some_task = task(strategy={"kind": "fedasmu"}, **early, **training)
     for link, alike in (({"name": "l"}, True), (SLOWER_THAN_AN_EPOCH, False)):
         uneven = [{**PHONE, "jitter": 0.5}]
-        devices = fleet(5, classes=uneven, link=[link], stop={"versions": 20})
+        devices = fleet(5, classes=uneven, link=[link], stop={"versions": 12})
         result, history = recorded(some_task, devices, tmp_path / str(alike))
         replay, again, _ = replayed(some_task, devices, history)
         assert again.counts.merges > 0

@@ -24,6 +24,7 @@ LINK = {"name": "lte", "up_bytes_per_s": 10_000.0, "down_bytes_per_s": 40_000.0,
 LOSSY = LINK | {"loss": 0.2}
 REFRESHING = {"kind": "fixed", "slot": 1}
 FEDASMU = {"kind": "fedasmu", "mu_alpha": 2.0, "iota0": 0.1}
+FEW = {"kind": "digits", "limit": 40}  # where training is beside the point
 UNEQUAL = [PHONE, {"name": "board", "per_example_s": 0.04, "jitter": 0.2, "spread": 0.3}]
 
 
@@ -42,7 +43,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
 
 
 def test_whoever_watches_or_traces_changes_nothing() -> None:
-    some_task, some_fleet = task(strategy=FEDASMU), fleet(classes=UNEQUAL, link=[LOSSY])
+    some_task = task(strategy=FEDASMU)
+    some_fleet = fleet(classes=UNEQUAL, link=[LOSSY], stop={"virtual_s": 10.0})
     quiet = simulation(some_task, some_fleet).run()
     seen: list[float] = []
     watched = Simulation(
@@ -159,7 +161,7 @@ def test_a_refreshing_device_downloads_once_more_and_uploads_as_much() -> None:
 
 def test_a_push_that_breaks_off_is_applied_once_and_sends_the_rest_only() -> None:
     result, rows = traced(
-        task(pace={"kind": "concurrent", "devices": 4}),
+        task(pace={"kind": "concurrent", "devices": 4}, data=FEW),
         fleet(link=[LINK | {"loss": 0.5, "up_bytes_per_s": 2_000.0}], stop={"versions": 20}),
     )
     settled = [row.update_id for row in rows.of("settle")]
@@ -172,7 +174,7 @@ def test_a_push_that_breaks_off_is_applied_once_and_sends_the_rest_only() -> Non
 
 def test_a_server_that_forgets_half_a_push_gets_all_of_it_again() -> None:
     link = LINK | {"loss": 0.5, "up_bytes_per_s": 2_000.0}
-    some_task = task(pace={"kind": "concurrent", "devices": 1})
+    some_task = task(pace={"kind": "concurrent", "devices": 1}, data=FEW)
     kept = simulation(some_task, fleet(1, link=[link], stop={"versions": 10})).run()
     forgot = simulation(
         some_task, fleet(1, link=[link], stop={"versions": 10}, server={"resume_s": 0.0})
@@ -291,7 +293,7 @@ def test_training_that_never_comes_to_a_version_ends_all_the_same(
 
 def test_a_buffer_that_fills_slowly_is_no_training_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hocket.sim.simulation.FRUITLESS", 5)
-    patient = task(strategy={"kind": "fedbuff", "goal": 60}, codec={"kind": "int8"})
+    patient = task(strategy={"kind": "fedbuff", "goal": 20}, codec={"kind": "int8"}, data=FEW)
     result = simulation(patient, fleet(stop={"versions": 2, "virtual_s": 999.0})).run()
     assert result.reason == "version 2 of 2 reached"
 

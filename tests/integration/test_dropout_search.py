@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -64,8 +65,26 @@ def tried(tmp_path: Path) -> Tried:
     return Tried(tmp_path)
 
 
-def test_a_search_ends_in_a_table_for_the_task_s_model(tried: Tried) -> None:
-    done = tried()
+@dataclass
+class Ended:
+    """A search that has ended: it is looked at, or gone on from in a copy of its folder."""
+
+    tried: Tried
+    done: Done
+
+    def copied(self, folder: Path) -> Tried:
+        shutil.copytree(self.tried.task.parent, folder, dirs_exist_ok=True)
+        return Tried(folder)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    tried = Tried(tmp_path_factory.mktemp("ended"))
+    return Ended(tried, tried())
+
+
+def test_a_search_ends_in_a_table_for_the_task_s_model(ended: Ended) -> None:
+    tried, done = ended.tried, ended.done
     table = read_dropout_table(tried.table)
     model = load_task(tried.task).build_model()
     table.check(manifest_of(model), [group.name for group in channel_graph(model).groups])
@@ -93,8 +112,8 @@ def searched(tried: Tried) -> set[tuple[int, ...]]:
     return {job.sizes for job in tried.engine.ran if job.stage == "search"}
 
 
-def test_stages_have_seeds_and_uniform_vectors_as_they_should(tried: Tried) -> None:
-    done = tried()
+def test_stages_have_seeds_and_uniform_vectors_as_they_should(ended: Ended) -> None:
+    tried, done = ended.tried, ended.done
     stages = [job.stage for job in tried.engine.ran]
     assert stages == sorted(stages, key=["search", "front", "proof"].index)
     by_stage = {
@@ -122,10 +141,8 @@ def test_stages_judge_by_different_examples_and_none_learns_from_them(tmp_path: 
     assert not held_out & every
 
 
-def test_an_interrupted_search_goes_on_to_the_same_bits(tried: Tried, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    whole = Tried(tmp_path / "other")
-    whole()
+def test_an_interrupted_search_goes_on_to_the_same_bits(tried: Tried, ended: Ended) -> None:
+    whole = ended.tried
     jobs = len(whole.engine.ran)
     ran = 0
     for _ in range(2):
@@ -140,9 +157,9 @@ def test_an_interrupted_search_goes_on_to_the_same_bits(tried: Tried, tmp_path: 
         assert (tried.out / name).read_bytes() == (whole.out / name).read_bytes()
 
 
-def test_what_was_tried_is_not_tried_again(tried: Tried) -> None:
-    tried()
-    before, known = tried.table.read_bytes(), searched(tried)
+def test_what_was_tried_is_not_tried_again(ended: Ended, tmp_path: Path) -> None:
+    tried, known = ended.copied(tmp_path), searched(ended.tried)
+    before = tried.table.read_bytes()
     tried()
     assert tried.engine.ran == []
     assert tried.table.read_bytes() == before
@@ -154,8 +171,10 @@ def test_what_was_tried_is_not_tried_again(tried: Tried) -> None:
     assert searched(tried) >= {(16, 32), (9, 18), (2, 3)}
 
 
-def test_a_task_that_names_its_table_later_is_not_searched_again(tried: Tried) -> None:
-    tried()
+def test_a_task_that_names_its_table_later_is_not_searched_again(
+    ended: Ended, tmp_path: Path
+) -> None:
+    tried = ended.copied(tmp_path)
     table = '\n[submodel]\nkind = "distreal"\ntable = "out/table.toml"\n[pace]\nkind = "rounds"\n'
     text = tried.task.read_text()
     tried.task.write_text(text + table)
@@ -201,9 +220,9 @@ class _Result:
 
 
 def test_on_ray_the_same_table_is_found(
-    tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ended: Ended, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried()
+    tried = ended.tried
     monkeypatch.setitem(sys.modules, "ray", RunningRay("ray"))
     there = tmp_path / "there"
     wishes = Wishes(tried.task, TINY, on_ray=True, out=there, command="hocket dropout")
@@ -237,8 +256,8 @@ def test_a_step_s_seconds_are_those_of_the_fastest_of_steps_that_take_turns(
     assert next(looks) == 6 + 4 * 15
 
 
-def test_a_damaged_job_is_named(tried: Tried) -> None:
-    tried()
+def test_a_damaged_job_is_named(ended: Ended, tmp_path: Path) -> None:
+    tried = ended.copied(tmp_path)
     file = min((tried.out / "jobs").iterdir())
     file.write_text('{"row": {}}')
     with pytest.raises(CorruptState, match=rf"{file.name} is no job of this search"):
@@ -248,8 +267,8 @@ def test_a_damaged_job_is_named(tried: Tried) -> None:
     assert len(tried.engine.ran) == 1
 
 
-def test_damaged_snapshots_are_named(tried: Tried) -> None:
-    tried()
+def test_damaged_snapshots_are_named(ended: Ended, tmp_path: Path) -> None:
+    tried = ended.copied(tmp_path)
     (file,) = tried.out.glob("snapshots-*")
     file.write_bytes(b"nothing")
     with pytest.raises(CorruptState, match=rf"{re.escape(file.name)} holds no snapshots"):

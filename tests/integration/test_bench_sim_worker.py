@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from hocket.cli.bench import stacking
+from hocket.cli.bench import sim_worker, stacking
 from hocket.cli.bench.sim import rows
 from hocket.cli.bench.sim_scenes import CIFAR, find_cifar
 from hocket.cli.bench.sim_worker import noop, overhead, registered, seconds_per_event
@@ -83,7 +83,8 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
         find_cifar([tmp_path])
 
 
-def test_every_update_of_the_noop_run_counts() -> None:
+def test_every_update_of_the_noop_run_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sim_worker, "CALIBRATION", 60)
     told = noop({"seconds": 0.01, "runs": 1})
     assert set(told) == {"fedasync", "fedasmu"}
     assert min(told.values()) > 0
@@ -101,7 +102,8 @@ def test_a_large_fleet_is_measured_with_its_memory() -> None:
 def test_gains_are_told_with_what_the_rule_says(monkeypatch: pytest.MonkeyPatch) -> None:
     some = [known for known in stacking.MODELS if known.name in {"mlp-64-64-10", "digits_cnn"}]
     monkeypatch.setattr(stacking, "MODELS", some)
-    told = stacking.gains(devices=8, runs=1)
+    monkeypatch.setattr(stacking, "EXAMPLES", 20)
+    told = stacking.gains(devices=4, runs=1)
     assert {model: gain.auto for model, gain in told.items()} == {
         "mlp-64-64-10": True,
         "digits_cnn": False,

@@ -31,7 +31,7 @@ from hocket.sim.simulation import Simulation
 
 ROUNDS = {"pace": {"kind": "rounds", "cohort": 2}}
 CNN = {"model": {"function": "hocket.learn.models:digits_cnn"}}
-FEW = {"data": {"kind": "digits", "limit": 60}, "evaluation": {"limit": 20}}
+FEW = {"data": {"kind": "digits", "limit": 32}, "evaluation": {"limit": 20}}
 TRAINING = {"local_epochs": 2, "batch_size": 8, "learning_rate": 0.05}
 STOP = {"virtual_s": 1000.0, "versions": 4}
 NARROW = [PHONE, {"name": "narrow", "per_example_s": 0.01, "keep": 0.5}]
