@@ -47,7 +47,7 @@ async def test_a_join_that_cannot_be_saved_is_refused_until_there_is_room(tmp_pa
         first = await client.join(Capability(), "first", LABELS)
         await registry.store.database.write(fill_up)
         joined = ["first"]
-        with pytest.raises(StorageFull, match="free some space") as caught:  # noqa: PT012 -- which one is SQLite's
+        with pytest.raises(StorageFull, match="make room") as caught:  # noqa: PT012 -- which one is SQLite's
             for n in range(50):
                 await client.join(Capability(), f"next-{n}", LABELS)
                 joined.append(f"next-{n}")

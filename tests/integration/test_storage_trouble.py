@@ -57,7 +57,7 @@ async def test_a_full_disk_refuses_pushes_and_takes_them_once_there_is_room(tmp_
             await fleet.aggregator.start()
             code, said = await fleet.aggregator.ended()
             assert code == 1
-            assert "the disk is full; make room" in said
+            assert "make room" in said  # for a journal segment or, if that just fits, a snapshot
             disk.make_room()
             await fleet.aggregator.serve()
             await Auditor(fleet, client.aggregator, book).audit()

@@ -167,7 +167,7 @@ def failure(error: Exception, where: str) -> HocketError | None:
     state = getattr(cause, "sqlstate", None) or ""
     if code == sqlite3.SQLITE_FULL or state == DISK_FULL:
         return StorageFull(
-            f"the disk of {where} is full: nothing was recorded; free some space, it is tried "
+            f"the disk of {where} is full: nothing was recorded; make room, it is tried "
             "again by itself",
             RETRY_S,
         )

@@ -326,7 +326,7 @@ async def test_without_room_for_what_is_small_the_journal_has_failed(tmp_path: P
     with pytest.raises(StorageFailed, match="No space left") as failed:
         await journal.synced(tickets[-1])
     assert str(file_of(tmp_path, 1)) in failed.value.message
-    assert "free some space" in failed.value.message
+    assert "make room" in failed.value.message
     with pytest.raises(StorageFailed):
         await running
     await journal.close()

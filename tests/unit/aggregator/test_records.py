@@ -255,7 +255,7 @@ async def test_a_really_full_database_file_recovers(tmp_path: Path) -> None:
         await running.records.flush()
         await running.disk.database.write(_fill_up)
         running.make(400)
-        with pytest.raises(StorageFull, match="free some space"):
+        with pytest.raises(StorageFull, match="make room"):
             await in_time(running.records.flush())
         await running.disk.database.write(_make_room)
         await running.clock.advance(0.5)

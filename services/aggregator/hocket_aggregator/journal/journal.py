@@ -64,7 +64,7 @@ class Journal:
             segment = Segment.create(folder, last + 1, before, disk)
         except OSError as error:
             raise StartupError(
-                f"cannot begin a journal segment in {folder}: {error.strerror}; free some space, "
+                f"cannot begin a journal segment in {folder}: {error.strerror}; make room, "
                 "make the folder writable, or choose another AGGREGATOR_DATA_DIR"
             ) from error
         return cls(folder, segment, disk, refused)
