@@ -140,8 +140,8 @@ class Writer:
         cause = error.strerror if isinstance(error, OSError) else repr(error)
         file = getattr(error, "filename", None) or self._segment.file
         failure = StorageFailed(
-            f"cannot write {file}: {cause}; nothing acknowledged is lost: free some "
-            "space or mend the disk, and start again"
+            f"cannot write {file}: {cause}; nothing acknowledged is lost: make room, "
+            "or mend the disk, and start again"
         )
         failure.__cause__ = error
         return failure
