@@ -28,6 +28,7 @@ class Said:
             os.kill(os.getpid(), signal.SIGINT)
         return written
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background ignore
 mark = sys.argv.pop(1)
 sys.stderr = Said(sys.stderr)
 main()
