@@ -33,7 +33,7 @@ def draw_front(findings: Findings, axes: Axes) -> None:
     scores = [abs(fmean(one.proof(findings.settings.score))) for one in (*uniform, *findings.front)]
     if max(scores) > FAR * (middle := median(scores)) > 0.0:
         axes.set_yscale("symlog", linthresh=middle)
-        axes.set_ylabel(f"{axes.get_ylabel()} (logarithmic beyond {middle:.2g})")
+        axes.set_ylabel(f"{axes.get_ylabel()}\n(logarithmic beyond {middle:.2g})")
     legend(axes)
 
 
