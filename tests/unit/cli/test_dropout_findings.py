@@ -64,7 +64,9 @@ def test_the_full_scale_is_that_of_the_methods_page() -> None:
 def test_the_page_has_the_scales_as_they_are() -> None:
     page = (Path(__file__).parents[3] / "docs" / "dropout.md").read_text(encoding="utf-8")
     scales = page.split("## Scales\n")[1].split("\n## ")[0]
-    head, *rows = re.findall(r"^\| `?([a-z-]+)`? \| (.*?) \| (.*?) \| (.*?) \|", scales, re.MULTILINE)
+    head, *rows = re.findall(
+        r"^\| `?([a-z-]+)`? \| (.*?) \| (.*?) \| (.*?) \|", scales, re.MULTILINE
+    )
     assert head == ("option", *SCALES)
     known = {
         f"--{name.replace('_', '-')}": tuple(shown(scale.values[name]) for scale in SCALES.values())
