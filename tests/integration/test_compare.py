@@ -213,6 +213,7 @@ def test_fewer_methods_and_seeds_are_taken_from_a_study(study: Path) -> None:
     assert {name.split()[1] for name in engine.ran} == {"theirs", "slow"}
     assert {name.split()[-1] for name in engine.ran} == {"1", "11"}
     assert "one seed" in " ".join(done.statements)
+    assert "claims" not in " ".join(done.statements)  # the paper's are of another method
     with pytest.raises(TaskError, match="no method 'x'; choose ours, theirs, slow"):
         plan_of(Wishes(study, strategies=("x",)))
     with pytest.raises(TaskError, match="the study has 2"):

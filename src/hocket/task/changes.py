@@ -67,8 +67,10 @@ def layered(*layers: Changes) -> dict[str, Any]:
     for layer in map(_by_kinds, layers):
         for key in filter(_begins_a_table, layer):
             if sum_of_all.get(key) != layer[key]:
-                within = key.removesuffix(KIND) + "."
-                sum_of_all = {k: v for k, v in sum_of_all.items() if not k.startswith(within)}
+                table = key.removesuffix(KIND)
+                sum_of_all = {
+                    k: v for k, v in sum_of_all.items() if not f"{k}.".startswith(f"{table}.")
+                }
         sum_of_all |= layer
     return sum_of_all
 

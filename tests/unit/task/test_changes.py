@@ -92,6 +92,13 @@ def test_a_table_within_another_kind_s_begins_anew_with_it() -> None:
     }
 
 
+@pytest.mark.parametrize("before", [None, {"kind": "adam", "beta1": 0.8}])
+def test_a_layer_s_kind_counts_whatever_an_earlier_one_made_of_the_whole_table(before: Any) -> None:
+    layers = layered({"strategy.server": before}, {"strategy.server": "sgd"})
+    after = changed({"strategy": "fedavg"}, layers)
+    assert after == {"strategy": {"kind": "fedavg", "server": {"kind": "sgd"}}}
+
+
 def test_a_missing_table_is_made() -> None:
     assert changed(DOCUMENT, {"limits.staleness": 4})["limits"] == {"staleness": 4}
 

@@ -154,10 +154,12 @@ def _chosen_of(study: Study, names: Sequence[str]) -> Study:
         name: replace(scale, methods=tuple(one for one in scale.methods if one in names))
         for name, scale in study.scales.items()
     }
+    compared = study.compared if study.compared in names else names[0]
     return replace(
         study,
         methods=tuple(method for method in study.methods if method.name in names),
-        compared=study.compared if study.compared in names else names[0],
+        compared=compared,
+        claims=study.claims if compared == study.compared else None,
         contrasts=tuple(
             replace(one, against=against)
             for one in study.contrasts

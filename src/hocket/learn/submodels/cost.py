@@ -4,7 +4,8 @@ DISTREAL (AAAI 2022): MAC_l = kept filters * kept inputs * kernel * output posit
 step costs about three times its forward pass for every layer but the first, so ratios of these
 numbers stand for ratios of training work. It makes no difference whether a layer is a module or
 `F.linear` with a parameter of the model, such as an embedding's weight. What has no weights, such
-as the products of attention, is not counted.
+as the products of attention, is not counted, nor is what is neither a convolution nor linear nor
+torch's attention: transposed convolutions, recurrent and bilinear layers, `x @ parameter`.
 """
 
 from __future__ import annotations
@@ -122,7 +123,8 @@ class _Products(TorchFunctionMode):
 
     def note_attention(self, called: Any, _inputs: Any, output: tuple[Tensor, Any]) -> None:
         """A forward hook: torch's attention is one call, and has several weights."""
-        for weight in (called.in_proj_weight, called.out_proj.weight):
+        apart = (called.q_proj_weight, called.k_proj_weight, called.v_proj_weight)  # or in one
+        for weight in (called.in_proj_weight, *apart, called.out_proj.weight):
             self._note(weight, output[0], called.embed_dim)
 
     def _note(self, weight: Any, output: Tensor, channels: int | None = None) -> None:

@@ -54,6 +54,27 @@ def test_torchs_encoder_is_costed_with_its_mask_of_padding() -> None:
     assert layers == (*(5 * 192, 5 * 64, 5 * 48, 5 * 48) * 2, 3 * 8)
 
 
+class Narrower(nn.Module):
+    """Five places of width 8, which attend to half of each other's channels; two scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, kdim=4, vdim=4, batch_first=True)
+        self.scores = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = x[..., :4]
+        mixed: Tensor = self.attention(x, half, half)[0]
+        return torch.as_tensor(self.scores(mixed.mean(1)))
+
+
+def test_attention_that_reads_other_widths_has_its_three_weights_counted() -> None:
+    """Queries 8 * 8, keys and values 8 * 4, their mixture 8 * 8; scores at one place."""
+    net = Narrower()
+    cost = forward_cost(net, undroppable(manifest_of(net)), (5, 8))
+    assert cost.macs_by_layer() == (5 * 64, 5 * 32, 5 * 32, 5 * 64, 2 * 8)
+
+
 def test_a_weight_that_is_computed_from_others_is_left_out() -> None:
     normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
     net = nn.Sequential(nn.Conv2d(1, 4, 3), normed, nn.Flatten(), nn.Linear(16, 2))
