@@ -349,7 +349,9 @@ def test_the_page_of_a_finished_study_depends_on_its_runs_alone(study: Path) -> 
 MACHINE = Environment(2, "Linux", "3.11", "1", "2.13", "0.1", "abc", "hocket compare x")
 
 
-def report_of(study: Path, made: Callable[[Job], Made | None] = lambda _: None) -> str:
+def report_of(
+    study: Path, made: Callable[[Job], Made | None] = lambda _: None, scale: str = ""
+) -> str:
     """The page of a study whose rows were made so."""
 
     def run_all(jobs: Sequence[Job]) -> dict[str, Outcome]:
@@ -360,7 +362,7 @@ def report_of(study: Path, made: Callable[[Job], Made | None] = lambda _: None) 
         }
 
     file = study.with_name("result.md")
-    write_report(sweep(Plan(read_study(study)), run_all), MACHINE, file)
+    write_report(sweep(Plan(read_study(study), scale), run_all), MACHINE, file)
     return file.read_text()
 
 
@@ -439,6 +441,18 @@ def test_the_rule_of_targets_is_told_of_the_data_sets_that_it_was_used_for(study
     assert "- Targets on own: 20 %, 25 %, named beforehand.\n" in page
     study.write_text(STUDY.replace("virtual_s = 40.0", "virtual_s = 40.0\ntargets = [0.2]"))
     assert "median" not in report_of(study)
+
+
+def test_a_scale_without_the_compared_method_explains_no_columns_that_it_lacks(
+    study: Path,
+) -> None:
+    assert "- ahead: percentage points by which ours is" in report_of(study)
+    few = '[scale.few]\nmethods = ["theirs", "slow"]\n'
+    study.write_text(STUDY + few)
+    page = report_of(study, scale="few")
+    assert "| theirs | 33" in page
+    assert "ahead" not in page
+    assert "saved" not in page
 
 
 def test_numbers_on_a_page_stay_with_their_units(study: Path) -> None:

@@ -145,6 +145,10 @@ class Blueprint:
         whole = self._cost(FULL, input_shape)
         return whole.share(plan_of(self.graph, part_of(keep)).sizes)
 
+    def macs(self, input_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one example's forward pass through the whole model."""
+        return self._cost(FULL, input_shape).macs()
+
     def _cost(self, spec: SubmodelSpec, input_shape: tuple[int, ...]) -> ForwardCost:
         """Of a part: the same for all parts of one width, whichever their channels are."""
         key = (spec.keep, input_shape)

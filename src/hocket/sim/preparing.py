@@ -49,7 +49,6 @@ def prepare(
     task, fleet = scenario.task, scenario.fleet
     there = torch_device(fleet.run.device) if device is None else device
     setup = set_up(task)
-    roster = read_roster(fleet, scenario.seed)
     module = task.build_model()
     blueprint = Blueprint.of(module, setup.terms)
     for device_class in fleet.all_classes:
@@ -66,6 +65,8 @@ def prepare(
     task.check_fit(module, some)
     for device_class in fleet.all_classes:
         blueprint.table(part_of(device_class.keep), some.input_shape)
+    measured = any(device_class.macs for device_class in fleet.all_classes)
+    roster = read_roster(fleet, scenario.seed, blueprint.macs(some.input_shape) if measured else 0)
     judged = read_held_out(task, data_seed=scenario.data_seed) if held_out is None else held_out
     training = None
     if setup.statistics:

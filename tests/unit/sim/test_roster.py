@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.simulations import fleet, ready, task
 
+from hocket.core.capability import CostLine
 from hocket.sim.fleet import SERVER_LINK, DevicePlan, FleetFile, Roster, read_fleet, read_roster
 from hocket.sim.fleet.classes import DeviceClass
 from hocket.sim.fleet.file import OwnDevice
@@ -161,3 +164,17 @@ def test_a_hundred_thousand_devices_are_but_a_few_numbers_each() -> None:
     kept = (roster._class_of, roster._link_of, roster._uplink_of)
     assert sum(numbers.nbytes for numbers in kept) <= 12 * 100_000
     assert roster.plan(99_999).device_id == "device-99999"
+
+
+def test_a_speed_that_was_measured_on_one_net_is_translated_to_another() -> None:
+    """The MLP of 64, 16 and 10 has 64 * 16 + 16 * 10 = 1,184 multiply-accumulates an example."""
+    classes = (
+        {"name": "known", "per_example_s": 0.01, "fixed_s": 0.002, "macs": 4 * 1184},
+        {"name": "any", "per_example_s": 0.01},
+    )
+    roster = ready(task(), fleet(2, classes=classes)).roster
+    lines = {(plan := roster.plan(at)).device_class.name: plan.costs[0] for at in range(2)}
+    assert lines["known"] == CostLine(1.0, 0.0005, 0.0025)
+    assert lines["any"] == CostLine(1.0, 0.0, 0.01)
+    unknown = Roster(FleetFile(devices=1, classes=(replace(BOARD, macs=10),)), 1)
+    assert unknown.plan(0).costs == BOARD.lines

@@ -112,7 +112,7 @@ def _rules(findings: Findings) -> Iterator[str]:
     yield (
         "- Time to a target: virtual seconds until the first evaluation that is at least as good."
     )
-    if study.compared:
+    if any(table.compared for table in findings.tables):  # else there are no such columns
         yield (
             f"- ahead: percentage points by which {study.compared} is ahead of the method in its "
             f"row; it: whether {study.compared} wins, ties or loses. Differences are paired by "

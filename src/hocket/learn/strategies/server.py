@@ -90,7 +90,8 @@ class Adam:
         mean = moments["mean"].double().mul_(self.beta1).add_(by, alpha=1 - self.beta1)
         square = moments["square"].double().mul_(self.beta2)
         square.addcmul_(by, by, value=1 - self.beta2)
-        step = (mean / square.sqrt().add_(self.tau)).mul_(self.lr)
+        step = square.sqrt().add_(self.tau)
+        torch.div(mean, step, out=step).mul_(self.lr)
         return step, {"mean": mean, "square": square}
 
 

@@ -4,9 +4,9 @@ A fleet file has these keys; those of `examples/fleets/hundred.toml` are explain
 
     name, seed, devices, task, data_shards, examples_per_device, preset
     [server]          up_bytes_per_s, down_bytes_per_s, step_s, lease_s, resume_s
-    [[class]]         name, share; preset, or fixed_s and per_example_s, or costs; spread, jitter,
-                      overhead_s, processor_share, share_schedule, memory_bytes, keep, labels,
-                      links, availability
+    [[class]]         name, share; preset, or fixed_s and per_example_s, or costs; macs, spread,
+                      jitter, overhead_s, processor_share, share_schedule, memory_bytes, keep,
+                      labels, links, availability
     [[link]]          name, up_bytes_per_s, down_bytes_per_s, rtt_s, loss, uplink; or preset
     [[uplink]]        name, up_bytes_per_s, down_bytes_per_s, devices_each
     [[availability]]  name, kind, mid_training; and with kind "on_off" mean_on_s, mean_off_s,

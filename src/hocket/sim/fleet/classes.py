@@ -46,6 +46,7 @@ class DeviceClass:
     fixed_s: Seconds = 0.0
     per_example_s: Seconds = 0.0
     costs: tuple[Width, ...] = ()
+    macs: Annotated[int, Field(ge=0)] = 0  # an example's, of the net that takes so long; 0: of any
     spread: Sigma = 0.0  # lognormal, between devices of the class
     jitter: Sigma = 0.0  # lognormal, between epochs of a device
     overhead_s: Seconds = 0.0  # once for each training

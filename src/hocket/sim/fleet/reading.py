@@ -30,8 +30,10 @@ def read_fleet(path: Path | str) -> FleetFile:
     return replace(fleet, origin=file)
 
 
-def read_roster(fleet: FleetFile, seed: int | None = None) -> Roster:
+def read_roster(fleet: FleetFile, seed: int | None = None, model_macs: int = 0) -> Roster:
     """The devices of a fleet, by the file's own seed if none is given; reads its trace.
+
+    `model_macs` is as for `Roster`.
 
     Raises DataError naming the trace's file and line.
     """
@@ -39,4 +41,4 @@ def read_roster(fleet: FleetFile, seed: int | None = None) -> Roster:
     if fleet.trace is not None and fleet.trace_file is not None:
         numbers = {device_id: index for index, device_id in enumerate(device_ids(fleet))}
         trace = read_trace(fleet.trace_file, numbers, fleet.trace.repeat_s or 0.0)
-    return Roster(fleet, fleet.seed if seed is None else seed, trace)
+    return Roster(fleet, fleet.seed if seed is None else seed, trace, model_macs)

@@ -54,6 +54,13 @@ class DevicePlan:
         )
 
 
+def _lines(device_class: DeviceClass, model_macs: int) -> tuple[CostLine, ...]:
+    """Of the class's typical device with that model."""
+    if not (device_class.macs and model_macs):
+        return device_class.lines
+    return tuple(_slower(line, model_macs / device_class.macs) for line in device_class.lines)
+
+
 def _slower(line: CostLine, factor: float) -> CostLine:
     """The line of a device that takes `factor` times as long."""
     return replace(line, fixed_s=line.fixed_s * factor, per_example_s=line.per_example_s * factor)
@@ -65,13 +72,18 @@ class Roster:
     Only the class, link and uplink of a device are kept, as numbers. How many devices are of a
     class follows from the shares, by largest remainder; which ones, from chance. Each class deals
     its links out likewise.
+
+    `model_macs` are the multiply-accumulates of one example of the model that is trained, by which
+    the speed of a class is translated that was measured on another; 0: not known.
     """
 
-    def __init__(self, fleet: FleetFile, seed: int, trace: Trace | None = None) -> None:
+    def __init__(
+        self, fleet: FleetFile, seed: int, trace: Trace | None = None, model_macs: int = 0
+    ) -> None:
         self.num_devices = fleet.num_devices
         self._fleet, self._seed, self._trace = fleet, seed, trace
         self._classes, self._links = fleet.all_classes, fleet.all_links
-        self._costs = [device_class.lines for device_class in self._classes]
+        self._costs = [_lines(device_class, model_macs) for device_class in self._classes]
         own = fleet.own_devices
         mix = _named(fleet, seed) if own else _dealt(fleet, seed)
         self._class_of, self._link_of = mix
