@@ -10,12 +10,14 @@ import torch
 from support.strategies import Server, bits, push, server, vector
 from torch import Tensor
 
+from hocket.core.ids import Version
 from hocket.core.strategy import Global
 from hocket.core.update import Update
 from hocket.errors import CorruptState
 from hocket.learn.strategies import FedAvg, FedNova, FedProx
+from hocket.learn.strategies.holders import Holders
 from hocket.learn.strategies.parts import Parts
-from hocket.learn.strategies.server import Adam, Average, Sgd
+from hocket.learn.strategies.server import Adam, Average, Sgd, advance
 
 BLOCK = torch.zeros(4, 4)
 BLOCK[:2, :2] = 1  # what a device of rate 1/2 holds of a 4x4 tensor
@@ -186,3 +188,21 @@ def test_another_optimizers_memory_is_refused() -> None:
             if other is not one:
                 with pytest.raises(CorruptState, match="begin anew"):
                     FedAvg(2, server=other).recall(kept, vector(1.0))
+
+
+@pytest.mark.parametrize("optimizer", [Sgd(0.5, 0.9), Adam()], ids=["sgd", "adam"])
+def test_where_an_entry_lies_makes_no_difference(optimizer: Sgd | Adam) -> None:
+    """Two halves that are alike move alike, idle entries among them, in more than one block."""
+    half = 150_016
+    one = torch.randn(half, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    part = (torch.arange(half) % 3 > 0).double()
+    by, holders = torch.cat([one, one]), Holders(0, torch.cat([part, part]))
+    now = Global(torch.linspace(-1, 1, half).repeat(2), Version(1))
+    moments = {name: torch.full((2 * half,), 0.25) for name in optimizer.remembers}
+    after, moved = advance(optimizer, now, by, holders, moments)
+    for found in (after.model, *moved.values()):
+        assert torch.equal(found[:half], found[half:])
+        idle = found[:half][part == 0]
+        before = now.model if found is after.model else moments[optimizer.remembers[0]]
+        assert torch.equal(idle, before[:half][part == 0])
+        assert not torch.equal(found[:half], before[:half])

@@ -118,7 +118,7 @@ def statements(table: Table) -> Iterator[str]:
         yield f"It is ahead of {whom} by {_from_to(baselines, claims)}."
         yield from (f"{_of_time(table, target, baselines, claims)}." for target in table.targets)
         if claims is not None and claims.says:
-            yield f"Of {table.compared} {claims.source} claims: {claims.says}."
+            yield f"Of {table.compared} {claims.source} claims: {claims.says.rstrip('.')}."
     if variants:
         yield f"Against its own variants on {table.dataset}: {_of_accuracy(table, variants)}."
 

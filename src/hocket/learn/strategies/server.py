@@ -22,6 +22,7 @@ from hocket.learn.strategies.holders import Holders
 from hocket.learn.strategies.next_version import moved
 from hocket.learn.strategies.recalled import tensor
 
+BLOCK = 1 << 18  # values: a few such blocks stay in a processor's cache
 Moments = Mapping[str, Tensor]
 """What an optimizer remembers, by name: vectors (n, float32), never changed in place."""
 Stepped = tuple[Tensor, Moments]
@@ -109,15 +110,22 @@ def advance(
     """The next version, and the moments after it; `by` is D (n, float64), used up.
 
     An entry at which no update counts neither moves nor changes its moments. All is computed in
-    float64, entry by entry, and rounded once.
+    float64, entry by entry, and rounded once; block by block, so that only `by` is whole in
+    float64.
     """
-    step, exact = server.step(by, moments)
-    after = {name: each.float() for name, each in exact.items()}
+    after = {name: torch.empty_like(each) for name, each in moments.items()}
     idle = holders.idle() if after else None  # who remembers nothing moves nothing by D = 0
-    if idle is not None:
-        step.masked_fill_(idle, 0)
-        after = {name: torch.where(idle, moments[name], each) for name, each in after.items()}
-    return moved(now, step), after
+    for start in range(0, len(by), BLOCK):
+        place = slice(start, start + BLOCK)
+        before = {name: each[place] for name, each in moments.items()}
+        step, exact = server.step(by[place], before)
+        if idle is not None:
+            step.masked_fill_(idle[place], 0)
+            exact = {n: torch.where(idle[place], before[n], each) for n, each in exact.items()}
+        for name, each in exact.items():
+            after[name][place] = each
+        by[place] = step
+    return moved(now, by), after
 
 
 def keep(moments: Moments) -> dict[str, Tensor]:

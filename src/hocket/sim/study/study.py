@@ -74,8 +74,12 @@ class Claims:
 
     points: tuple[float, float] | None = None
     saving: tuple[float, float] | None = None
-    says: str = ""
+    says: str = ""  # the end of a sentence
     source: str = "the paper"
+
+    def __post_init__(self) -> None:
+        if self.points is None and self.saving is None and not self.says:
+            raise ValueError("nothing is claimed; give points, saving or says")
 
 
 @dataclass(frozen=True, slots=True)

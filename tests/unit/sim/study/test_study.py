@@ -117,6 +117,7 @@ def test_a_study_is_known_from_a_fleet(tmp_path: Path) -> None:
         ("[0.1, 0.2]", "0.1", r"grid\.training\.learning_rate is 0\.1; write .* as an array"),
         ("virtual_s = 40.0", "virtual_s = -1.0", r"dataset\[0\]\.virtual_s"),
         ("tuned = false", 'methods = ["x"]', r"scale\.large\.methods names 'x'"),
+        ("[scale.large]", '[claims]\nsource = "us"\n[scale.large]', "claims.*nothing is claimed"),
     ],
 )
 def test_a_wrong_study_is_told_by_file_and_key(
