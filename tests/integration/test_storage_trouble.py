@@ -54,13 +54,25 @@ async def test_a_full_disk_refuses_pushes_and_takes_them_once_there_is_room(tmp_
             disk.fill()
             await refused_push(client)
             await fleet.aggregator.kill()
-            await fleet.aggregator.start()
-            code, said = await fleet.aggregator.ended()
-            assert code == 1
-            assert "make room" in said  # for a journal segment or, if that just fits, a snapshot
             disk.make_room()
             await fleet.aggregator.serve()
             await Auditor(fleet, client.aggregator, book).audit()
+
+
+async def test_an_aggregator_that_begins_on_a_full_disk_says_so_and_ends(tmp_path: Path) -> None:
+    """On an empty folder: one that was killed may find room in what it had only set aside."""
+    with small_disk(tmp_path / "disk", 48 * MIB) as disk:
+        data = disk.folder / "data"
+        data.mkdir()
+        disk.fill()
+        async with crash_fleet(tmp_path, hidden=SMALL, data_dir=data) as fleet:
+            await fleet.aggregator.start()
+            code, said = await fleet.aggregator.ended()
+            assert code == 1
+            assert "disk is full" in said
+            assert "Traceback" not in said
+            disk.make_room()
+            await fleet.aggregator.serve()
 
 
 async def test_a_disk_that_turns_read_only_stops_the_aggregator_and_loses_nothing(
