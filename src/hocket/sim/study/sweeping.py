@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hocket.sim.study.jobs import Failure, Job, Outcome, Row
 from hocket.sim.study.planning import Chosen, Plan
 from hocket.sim.study.results import Runs, Table, rows_of, tabulate, targets_of
-from hocket.sim.study.study import Dataset
+from hocket.sim.study.study import Dataset, Study
 from hocket.sim.study.tuning import choose, score
 
 Run = Callable[[Sequence[Job]], Mapping[str, Outcome]]
@@ -111,6 +111,11 @@ def sweep(plan: Plan, run: Run) -> Findings:
             rows = runs.setdefault(job.dataset, {}).setdefault(job.method, {})
             rows[job.settings.seed] = outcome
     jobs = {job.settings.key: job for job in (*tuning, *report)}
+    tables = tuple(
+        _table(plan, dataset, runs[dataset.name])
+        for dataset in plan.datasets
+        if dataset.name in runs
+    )
     return Findings(
         plan=plan,
         tuned=tuple(tuned),
@@ -121,12 +126,8 @@ def sweep(plan: Plan, run: Run) -> Findings:
             for key, outcome in outcomes.items()
             if isinstance(outcome, Failure)
         ),
-        tables=tuple(
-            _table(plan, dataset, runs[dataset.name])
-            for dataset in plan.datasets
-            if dataset.name in runs
-        ),
-        contrasts=tuple(_contrasts(plan, runs)),
+        tables=tables,
+        contrasts=tuple(_contrasts(plan.study, tables, runs)),
         ran={key: row for key, row in outcomes.items() if isinstance(row, Row)},
     )
 
@@ -162,15 +163,14 @@ def _table(plan: Plan, dataset: Dataset, runs: Mapping[str, Mapping[int, Row]]) 
     return tabulate(dataset.name, runs, study.compared, targets, variants, study.claims)
 
 
-def _contrasts(plan: Plan, runs: Mapping[str, Runs]) -> Iterator[Table]:
+def _contrasts(study: Study, tables: Iterable[Table], runs: Mapping[str, Runs]) -> Iterator[Table]:
     """Of each contrast whose method and at least one other have run, by the targets of all."""
-    study = plan.study
-    for dataset in plan.datasets:
-        known = runs.get(dataset.name, {})
-        targets = dataset.targets or targets_of(known, study.targets)
+    for table in tables:
+        known = runs[table.dataset]
         for contrast in study.contrasts:
             named = (contrast.method, *contrast.against)
             some = {name: known[name] for name in named if name in known}
-            table = tabulate(dataset.name, some, contrast.method, targets, (), contrast.claims)
-            if table.compared and len(table.standings) > 1:
-                yield table
+            claims, targets = contrast.claims, table.targets
+            found = tabulate(table.dataset, some, contrast.method, targets, (), claims)
+            if found.compared and len(found.standings) > 1:
+                yield found
