@@ -63,7 +63,8 @@ class Owner:
         self._telling = Telling(self._journal, tuple(sinks))
         self._counts = tuple(counts)
         self._in_threads = in_threads  # false: the model is so small that handing over takes longer
-        self._jobs: asyncio.Queue[Job] = asyncio.Queue()
+        self._jobs: asyncio.Queue[Job | None] = asyncio.Queue()  # None: look whether to end
+        self._ending = False
         self._timer: asyncio.Task[None] | None = None
         self._armed: float | None = None
         self._last_tick: float | None = None  # the deadline of the latest tick
@@ -139,7 +140,8 @@ class Owner:
         self, working: asyncio.Task[None], telling: asyncio.Task[None]
     ) -> BaseException | None:
         """End both; what made one of them fail."""
-        working.cancel()
+        self._ending = True
+        self._jobs.put_nowait(None)
         await asyncio.wait((working,))
         self._telling.end()
         await asyncio.wait((telling,))
@@ -156,29 +158,35 @@ class Owner:
         if self._latest is not None:
             self._latest.give_up()
         while not self._jobs.empty():
-            self._jobs.get_nowait().give_up()
+            job = self._jobs.get_nowait()
+            if job is not None:
+                job.give_up()
 
     async def _work_on(self) -> None:
-        """Do one job after the other; the next while what was done is synced."""
+        """Do one job after the other; the next while what was done is synced.
+
+        It is told to end, never cancelled: a job is not left half done.
+        """
         try:
             self._arm()
             for number in itertools.count(1):
                 job = await self._jobs.get()
-                self._latest = job
+                if job is not None:
+                    self._latest = job
+                if self._ending or job is None:
+                    return
+                now, unix_s = self._clock.now(), self._clock.unix()
                 if job.heavy and self._in_threads:
-                    await finished(self._do_in_thread(job))
+                    await asyncio.to_thread(self._work, job, now, unix_s)
+                    self._hand_over(job)
                 else:
-                    self._work(job, self._clock.now(), self._clock.unix())
+                    self._work(job, now, unix_s)
                     self._hand_over(job)
                     if number % YIELD_EVERY == 0:  # a queue that is never empty does not
                         await asyncio.sleep(0)
                 self._arm()
         finally:
             self._disarm()
-
-    async def _do_in_thread(self, job: Job) -> None:
-        await asyncio.to_thread(self._work, job, self._clock.now(), self._clock.unix())
-        self._hand_over(job)
 
     def _hand_over(self, job: Job) -> None:
         """Before the next job: a snapshot must find what it covers in the segments before it."""

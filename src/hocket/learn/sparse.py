@@ -29,7 +29,7 @@ def inner_of(delta: Tensor, vector: Tensor) -> float:
     """<delta, vector> for a dense vector (n, float32)."""
     if not delta.is_sparse:
         return inner(delta, vector)
-    return inner(delta.values(), vector[delta.indices()[0]])
+    return inner(delta.values(), vector.index_select(0, delta.indices()[0]))
 
 
 def accumulate(total: Tensor, delta: Tensor, weight: float) -> None:
