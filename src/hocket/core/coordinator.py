@@ -109,9 +109,10 @@ class Coordinator(Generic[P, S]):
 
         Raises UnknownDevice, StaleIncarnation, UnknownVersion or InvalidUpdate.
         """
-        self.fleet.admit(header_caller(header)).check_part(header)
+        member = self.fleet.admit(header_caller(header))
         if self.doomed(header) is None:
             self.versions.get(header.base_version)
+            member.check_part(header)  # last: what is long settled may be on record, whatever it is
 
     def offered(self, header: UpdateHeader) -> Outcome | None:
         """The answer to an update that needs no body: as it was told before, or dropped.
@@ -180,6 +181,9 @@ class Coordinator(Generic[P, S]):
         known = self.fleet.find(device.device_id)
         reborn = known is not None and known.device.incarnation != device.incarnation
         member = self.fleet.see(device, now)
+        held = self.versions.held_by(device.device_id)
+        if known is None and held is not None:
+            member.held(held)
         if reborn:
             self._triggering.forget(device.device_id)
         if reborn or device.state is not DeviceState.ALIVE:
@@ -235,8 +239,10 @@ class Coordinator(Generic[P, S]):
             effects.append(ev.Settled(header, before, first_time=False))
             return
         member = self.fleet.admit(header_caller(header))
-        member.check_part(header)
-        outcome = self.doomed(header) or self._fold(update, effects)
+        doomed = self.doomed(header)
+        if doomed is None:
+            member.check_part(header)
+        outcome = doomed or self._fold(update, effects)
         self.state.settle(update, outcome)
         if not isinstance(outcome, Dropped):
             self._triggering.accepted(header, outcome.version, now)

@@ -17,6 +17,8 @@ from hocket.errors import InvalidUpdate, StaleIncarnation, UnknownDevice
 
 IN_FLIGHT = (DevicePhase.TRAINING, DevicePhase.PUSHING)
 NO_VERSION = Version(0)
+NO_PART = (FULL, "")
+BASES_KNOWN = 4  # of each device: the push of an earlier one may still be on its way
 
 
 @dataclass(slots=True)
@@ -69,8 +71,8 @@ class Member:
     base_version: Version = NO_VERSION
     stream_of: Incarnation | None = None  # who listens on the open stream, if there is one
     tally: Tally = field(default_factory=Tally)
-    part: tuple[SubmodelSpec, str] = (FULL, "")  # that it took last, and why
-    part_of: Version = NO_VERSION  # the base that it took this part of
+    part: tuple[SubmodelSpec, str] = NO_PART  # that it took last, and why
+    taken: tuple[tuple[Version, SubmodelSpec], ...] = ()  # the last few bases, newest first
     _status: DeviceStatus | None = field(default=None, repr=False)  # until something changes
 
     @property
@@ -104,7 +106,7 @@ class Member:
                 last_train_loss=tally.train_loss,
                 last_weight=tally.weight,
                 last_tau=tally.tau,
-                spec=self.part[0],
+                spec=None if self.part is NO_PART else self.part[0],
                 why=self.part[1],
             )
         return self._status
@@ -137,20 +139,32 @@ class Member:
 
     def take(self, spec: SubmodelSpec, why: str, version: Version) -> None:
         """It trains this part of a base from now on."""
-        self.part, self.part_of, self._status = (spec, why), version, None
+        self.part, self._status = (spec, why), None
+        others = tuple(known for known in self.taken if known[0] != version)
+        self.taken = ((version, spec), *others[: BASES_KNOWN - 1])
+
+    def held(self, version: Version) -> None:
+        """It took this base in an earlier life of the aggregator; which part, nobody knows."""
+        self.taken = ((version, FULL),)  # as good as all of it
 
     def check_part(self, header: UpdateHeader) -> None:
-        """Refuse an update of what the device never had: InvalidUpdate.
+        """Refuse an update of a part that the device never had: InvalidUpdate.
 
-        One that took the whole base may have trained any part of it. Of a base that was taken in an
-        earlier life of the aggregator nothing is known.
+        Of a base that it is not known to have taken, it may have the part that it took last of
+        another: naming a wrong base must not make a claim good. One that took the whole may have
+        trained any part.
         """
-        took = self.part[0]
-        if self.part_of != header.base_version or took.is_full or took == header.spec:
+        base = header.base_version
+        known = dict(self.taken)
+        took = known.get(base, self.part[0])
+        if took.is_full or took == header.spec:
             return
+        of = f"version {base}"
+        if base not in known:
+            of = f"version {self.taken[0][0]}, and {of} is none of the last that it pulled"
         raise InvalidUpdate(
-            f"the update is of {header.spec.text}, but the device pulled {took.text} of version "
-            f"{header.base_version}; push the part that was pulled and trained",
+            f"the update is of {header.spec.text}, but the device pulled {took.text} of {of}; "
+            "push the part that was pulled and trained",
             device_id=header.device_id,
         )
 
