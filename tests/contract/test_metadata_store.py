@@ -111,7 +111,13 @@ STATUS = Status(
     evaluation=Evaluation(0.5, 0.75),
     devices=(
         DeviceStatus(
-            DeviceId("a"), DevicePhase.AWAY, Version(0), updates_accepted=1, updates_rejected=3
+            DeviceId("a"),
+            DevicePhase.AWAY,
+            Version(0),
+            updates_accepted=1,
+            updates_rejected=3,
+            spec=SubmodelSpec((0.5,)),
+            why="1/2: slow",
         ),
         DeviceStatus(DeviceId("quiet"), DevicePhase.AWAY, Version(0), updates_rejected=1),
     ),

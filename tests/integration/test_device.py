@@ -17,6 +17,7 @@ from hocket_device.pace import Pace
 from hocket_device.probe import Probe
 from hocket_device.throttle import DutyCycle
 from safetensors.torch import load_file
+from structlog.testing import capture_logs
 from support.fake_aggregator import TakenUpdate
 from support.gate import Gate
 from support.limits import LIMIT_S
@@ -25,7 +26,7 @@ from support.site import DIGITS, LEASE_S, WIDE, aggregator, kept, site, until
 from hocket.core.device import Caller, DeviceState
 from hocket.core.ids import DeviceId, Incarnation, Version
 from hocket.core.payload import CodecId
-from hocket.core.sizing import HeteroFL, Whale, terms_of
+from hocket.core.sizing import Distreal, HeteroFL, Whale, terms_of
 from hocket.core.terms import EncodingTerms, TrainingTerms
 from hocket.core.update import Dropped, DropReason
 from hocket.errors import ModelError, StaleIncarnation, TaskError, UnknownVersion
@@ -149,6 +150,47 @@ async def test_a_device_trains_at_the_size_of_its_rule_and_says_why(tmp_path: Pa
         if pull.for_training:
             assert pull.why.startswith("1/4: ")
             assert "1e-06 s allowed" in pull.why
+
+
+async def test_a_device_says_which_row_of_the_table_it_affords(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the filters: 2304 + 18432 + 8192 + 640 of 9216 + 294912 + 32768 + 640 MACs."""
+    monkeypatch.setattr(trainer, "peak_bytes_of", lambda _: 1000)
+    fake = aggregator(sizing=terms_of(Distreal()), dropout_rows=((0.0,), (0.5,), (0.75,)))
+    async with site(tmp_path, fake) as s, s.device(memory_bytes=10):
+        s.fake.trigger()
+        await s.fake.taken.get()
+    (why,) = {pull.why for pull in s.fake.pulls if pull.for_training}
+    assert why.startswith(
+        "filters dropped per mini-batch: none fits memory for 0.01 steps, smallest (cost 0.088); "
+    )
+    assert why.endswith("s at full width, link not measured")
+
+
+async def test_a_device_whose_model_has_nothing_to_drop_says_so(tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text(WIDE)
+    fake = aggregator(load_task(tmp_path / "task.toml"), sizing=terms_of(Distreal()))
+    with capture_logs() as logs:
+        async with site(tmp_path, fake) as s, s.device(task=tmp_path / "task.toml"):
+            s.fake.trigger()
+            update = await s.fake.taken.get()
+    assert update.header.spec.keep == ()
+    (why,) = {pull.why for pull in s.fake.pulls if pull.for_training}
+    assert why.startswith("whole model: it has no layer whose channels could be")
+    assert why.endswith("s at full width, link not measured")
+    (reason,) = [line["reason"] for line in logs if line["event"] == "whole_model"]
+    assert why.startswith(f"whole model: {reason}; ")
+
+
+async def test_a_narrow_device_takes_no_part_where_there_are_no_parts(tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text(WIDE)
+    fake = aggregator(load_task(tmp_path / "task.toml"))
+    settings = {"task": tmp_path / "task.toml", "keep": 0.25}
+    async with site(tmp_path, fake) as s, s.agent(**settings) as agent:
+        with pytest.raises(ModelError, match=r"share of 0\.25 .*no part of this model can be left"):
+            await agent.run(asyncio.Event())
+    assert fake.subscribers.empty()
 
 
 async def test_a_restarted_device_remembers_what_its_rule_has_learned(tmp_path: Path) -> None:

@@ -116,8 +116,10 @@ def test_a_system_from_start_to_stop(tmp_path: Path) -> None:
         devices = answer("devices", "--home", home)
         assert [device["device_id"] for device in devices] == ["quick", "slow"]
         assert devices[0]["capability"]["costs"]  # measured
-        assert {device["width"] for device in devices} == {1.0}
-        assert any("filters dropped per mini-batch" in device["why"] for device in devices)
+        assert {device["width"] for device in devices} <= {1.0, None}  # one may still pull
+        told = [device["why"] for device in devices if device["width"]]
+        assert told
+        assert all(why.startswith("whole model: it has no layer") for why in told)
         assert "why this size" in hocket("devices", "--home", home).stdout
 
         newest = answer("versions", "--home", home)[0]["version"]

@@ -173,6 +173,7 @@ device_statuses = st.builds(
     reals,
     counts,
     not_negative,
+    st.none() | specs,
 )
 statuses = st.builds(
     Status,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hocket.core.capability import Capability, CostLine
 from hocket.core.clock import Clock
 from hocket.core.schedule import Schedule
+from hocket.core.sizing.size import UNKNOWN, Dropping
 from hocket_device.resources import Resources
 
 
@@ -17,6 +18,7 @@ class Ability:
         self, resources: Resources, available: Schedule[bool], clock: Clock, *, keep: float = 1.0
     ) -> None:
         self.keep = keep  # the largest share of channels that its owner lets it train
+        self.dropping = UNKNOWN  # what its mini-batches can do without
         self._resources = resources
         self._available = available
         self._clock = clock
@@ -25,9 +27,11 @@ class Ability:
         self._measured_at = 1.0  # share of the processor while the costs were measured
         self._num_examples = 0
 
-    def measured(self, costs: tuple[CostLine, ...], num_examples: int) -> None:
+    def measured(
+        self, costs: tuple[CostLine, ...], num_examples: int, dropping: Dropping = UNKNOWN
+    ) -> None:
         """Take in what the probe found at the present share of the processor."""
-        self._costs, self._num_examples = costs, num_examples
+        self._costs, self._num_examples, self.dropping = costs, num_examples, dropping
         self._measured_at = self._resources.share()
 
     def now(self) -> Capability:

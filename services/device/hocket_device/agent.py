@@ -106,7 +106,10 @@ class Agent:
         device_id = self.lease.caller.device_id
         learner = await self._in_thread(lambda: workshop(terms, device_id))
         costs = await self._in_thread(learner.probe)
-        self.ability.measured(costs, learner.num_examples)
+        dropping = await self._in_thread(lambda: learner.dropping)
+        self.ability.measured(costs, learner.num_examples, dropping)
+        if dropping.nothing:
+            log.info("whole_model", reason=dropping.nothing)
         log.info(
             "measured",
             examples=learner.num_examples,
@@ -251,7 +254,11 @@ class Agent:
         """What the device can do now, for the choice of its size."""
         link = self.courier.link
         return size.Ability(
-            self.ability.now(), link.up_bytes_per_s, link.down_bytes_per_s, self.ability.keep
+            self.ability.now(),
+            link.up_bytes_per_s,
+            link.down_bytes_per_s,
+            self.ability.keep,
+            self.ability.dropping,
         )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hocket.core.capability import CostLine
 from hocket.core.payload import Payload
-from hocket.core.sizing.size import Size
+from hocket.core.sizing.size import Dropping, Size
 from hocket.core.submodel import SubmodelSpec
 from hocket_device.outbox import Parcel
 
@@ -41,6 +41,11 @@ class Learner(Protocol):
 
     def probe(self) -> tuple[CostLine, ...]:
         """What a training step costs, by width."""
+        ...
+
+    @property
+    def dropping(self) -> Dropping:
+        """What its mini-batches can do without, as far as it was probed."""
         ...
 
     def start(self, payload: Payload, training: int, size: Size) -> None:

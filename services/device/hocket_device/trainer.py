@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hocket.core.capability import CostLine
 from hocket.core.sizing import choices_of
-from hocket.core.sizing.size import part_of
+from hocket.core.sizing.size import Dropping, part_of
 from hocket.core.terms import TaskTerms
 from hocket.errors import DataError, ShapeMismatch
 from hocket.hosting.peak_memory import peak_bytes_of
@@ -47,7 +47,8 @@ class Trainer(LocalLearner):
         name: the device's, for its random draws.
 
     Raises:
-        ModelError: the model is not the aggregator's, or cannot be sliced though `keep` is below 1.
+        ModelError: the model is not the aggregator's, or no part of it can be left out though
+            `keep` is below 1.
         InvalidRequest: a dropout row does not fit the model.
     """
 
@@ -142,6 +143,12 @@ class Trainer(LocalLearner):
             self._paced.step_bytes = peak or 0
         probe = replace(probe, widths=tuple(trainers))
         return probe.measure(step, sizes, self._pace.now, self._granted_s)
+
+    @property
+    def dropping(self) -> Dropping:
+        """What its mini-batches can do without, as far as it was probed."""
+        found = self.blueprint.dropping(self._keep, self.examples.input_shape)
+        return replace(found, step_bytes=self._paced.step_bytes)
 
     def _usual_probe(self) -> Probe:
         """A rule that chooses among widths must know them all, least of all on a slow device."""

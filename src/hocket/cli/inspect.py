@@ -78,7 +78,7 @@ def devices(
     columns = ["device", "state", "share", "step at 32", "up", "down", "rtt", "examples", "memory"]
     rows = [_device_row(device) for device in found]
     print_table(f"{len(found)} devices", columns, rows)
-    if any(part.why for part in parts.values()):
+    if parts:
         sizes = [[d.device_id, *_size_row(**_part(parts, d))] for d in found]
         print_table("", ["device", "width", "why this size"], sizes)
 
@@ -170,9 +170,9 @@ async def _devices(
 
 
 def _part(parts: Mapping[DeviceId, DeviceStatus], device: Device) -> dict[str, Any]:
-    """The width at which it trained last, and why."""
+    """The width at which it trained last, and why; none before its first training."""
     status = parts.get(device.device_id)
-    if status is None:
+    if status is None or status.spec is None:
         return {"width": None, "why": ""}
     return {"width": max(status.spec.keep, default=1.0), "why": status.why}
 

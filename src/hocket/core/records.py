@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from hocket.core.ids import DeviceId, Version
-from hocket.core.submodel import FULL, SubmodelSpec
+from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Outcome, UpdateHeader
 
 
@@ -67,7 +67,7 @@ class DeviceStatus:
     last_weight: float = 0.0
     last_tau: int = 0
     in_phase_s: float = 0.0
-    spec: SubmodelSpec = FULL  # the part that it took last, to train it
+    spec: SubmodelSpec | None = None  # the part that it took last, to train it; None: none yet
     why: str = ""  # it chose that part, in its own words
 
 

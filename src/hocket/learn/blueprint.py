@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,8 +12,8 @@ from torch import nn
 
 from hocket.core.chance import stream_seed
 from hocket.core.payload import CodecId
-from hocket.core.sizing import AnySizing, Distreal, Full, sizing_of
-from hocket.core.sizing.size import FisherForm, Size, part_of
+from hocket.core.sizing import AnySizing, Distreal, Full, choices_of, sizing_of
+from hocket.core.sizing.size import UNKNOWN, Dropping, FisherForm, Size, part_of
 from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.terms import EncodingTerms, TaskTerms, TrainingTerms
 from hocket.errors import ModelError, TaskError
@@ -35,6 +36,8 @@ from hocket.learn.submodels.mini_batch import AllOfIt, BatchParts, FromTable, Or
 from hocket.learn.submodels.plan import IndexPlan, plan_of
 
 MAX_PLANS = 64  # that are remembered: random parts are drawn anew each time
+NOTHING = "no part of this model can be left out: "
+LONGEST_REASON = 120  # characters: what devices say of their size is a short line
 
 TableKey = tuple[tuple[float, ...], tuple[int, ...]]
 
@@ -67,8 +70,9 @@ class Blueprint:
         With static norm, `module` takes the statistics of each batch from now on.
 
         Raises ModelError where the model is not the one that the terms are about, or the terms'
-        local rule or masked loss cannot work on it, and TaskError for a local or sizing rule, or a
-        masked loss, that is not known here.
+        local rule or masked loss cannot work on it, and TaskError for a sizing rule that has
+        devices train parts of a model of which no part can be left out, and for a local or sizing
+        rule, or a masked loss, that is not known here.
         """
         _check_manifest(module, terms)
         rules, codec = _rules(terms.training), _codec(terms.encoding)
@@ -78,10 +82,12 @@ class Blueprint:
             features = Features.of(module) if local.watches else None
             _check_dropout(local, terms)
         sizing = sizing_of(terms.sizing)
+        graph = graph_of(module)
+        _check_sizes(sizing, graph)
         head = None if rules.masked_loss == OFF else head_of(module)
         if rules.norm == "static":
             use_batch_statistics(module)
-        return cls(module, terms, rules, codec, _graph(module), local, features, sizing, head)
+        return cls(module, terms, rules, codec, graph, local, features, sizing, head)
 
     @property
     def fisher(self) -> FisherForm | None:
@@ -89,25 +95,34 @@ class Blueprint:
         return self.sizing.watches_fisher
 
     def check_width(self, keep: float) -> None:
-        """Raise ModelError for a share below 1 if the local rule has a meaning for all or none."""
-        if keep < 1.0 and self.local is not None and self.local.whole_only:
+        """Raise ModelError for a share below 1 of what is trained as a whole or not at all.
+
+        That is a model of which no part can be left out, and any under a local rule that wants all.
+        """
+        if keep >= 1.0:
+            return
+        if self.local is not None and self.local.whole_only:
             raise ModelError(
                 f"this device keeps a share of {keep} of its model's channels, and what task "
                 f"{self.terms.name!r} has its devices do ({self.local.kind}) is meant for whole "
                 "models; start the device with a share of 1, or take another strategy"
             )
+        if not self.graph.groups:
+            why = self.graph.nothing()
+            raise ModelError(
+                f"this device keeps a share of {keep} of its model's channels, but {why.message}",
+                **why.details,
+            )
 
     def plan(self, spec: SubmodelSpec) -> IndexPlan:
         """Which entries a device trains that is to train this part.
 
-        Raises ModelError for less than all of a model that cannot be sliced, or that the task's
-        local rule wants all of; InvalidRequest for a spec that does not fit.
+        Raises ModelError for less than all of a model of which no part can be left out, or that
+        the task's local rule wants all of; InvalidRequest for a spec that does not fit.
         """
         known = self._plans.pop(spec, None)
         if known is None:
             self.check_width(min(spec.keep, default=1.0))
-            if not spec.is_full and not self.graph.groups:
-                channel_graph(self.module)  # says why
             known = plan_of(self.graph, spec)
         self._plans[spec] = known
         while len(self._plans) > MAX_PLANS:
@@ -123,6 +138,20 @@ class Blueprint:
         if key not in self._tables:
             self._tables[key] = self._table(spec, input_shape)
         return self._tables[key]
+
+    def dropping(self, keep: float, input_shape: tuple[int, ...]) -> Dropping:
+        """What DISTREAL's mini-batches choose from where this share is kept, or why nothing."""
+        if not isinstance(self.sizing, Distreal):
+            return UNKNOWN
+        table = self.table(part_of(keep), input_shape)
+        return Dropping(table, nothing="" if table else _shortly(self._undropped()))
+
+    def _undropped(self) -> str:
+        if not self.graph.groups:
+            return self.graph.nothing().message.removeprefix(NOTHING)
+        if self.local is not None and self.local.whole_only:
+            return f"the local rule ({self.local.kind}) is meant for whole models"
+        return "the task names no rows"
 
     def parts(
         self, size: Size, input_shape: tuple[int, ...], name: str, training: int
@@ -192,12 +221,30 @@ def _check_dropout(local: LocalRule, terms: TaskTerms) -> None:
         )
 
 
-def _graph(model: nn.Module) -> ChannelGraph:
-    """A model that cannot be sliced is trained whole."""
+def graph_of(model: nn.Module) -> ChannelGraph:
+    """Its channel graph; without groups where it cannot be sliced: then it is trained whole."""
     try:
         return channel_graph(model)
-    except ModelError:
-        return undroppable(manifest_of(model))
+    except ModelError as error:
+        return undroppable(manifest_of(model), error)
+
+
+def _check_sizes(sizing: AnySizing, graph: ChannelGraph) -> None:
+    """Raise TaskError for a rule that chooses among parts, where there are none."""
+    smallest = min(choices_of(sizing), default=1.0)
+    if smallest < 1.0 and not graph.groups:
+        why = graph.nothing()
+        raise TaskError(
+            f"submodel.kind is {sizing.kind!r}, by which devices train parts of the model, down to "
+            f"{smallest:g} of its channels, but {why.message}",
+            **why.details,
+        )
+
+
+def _shortly(text: str) -> str:
+    """A reason as part of a line that is shown in terminals."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return textwrap.shorten(plain, LONGEST_REASON, placeholder=" ...")
 
 
 def _rules(terms: TrainingTerms) -> TrainingRules:

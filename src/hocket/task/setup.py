@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -21,9 +21,9 @@ from hocket.core.sizing import Distreal, Full, terms_of
 from hocket.core.strategy import Exchanging, Memory, Strategy, WithLocal
 from hocket.core.terms import EncodingTerms, LocalTerms, TaskTerms, TrainingTerms
 from hocket.core.triggering import CoordinatorRules, FixedSlot, SlotPolicy
-from hocket.errors import ModelError, TaskError
+from hocket.errors import TaskError
 from hocket.learn import slot_policy
-from hocket.learn.blueprint import Blueprint
+from hocket.learn.blueprint import Blueprint, graph_of
 from hocket.learn.codecs import AnyCodec, TopK, codec_for
 from hocket.learn.codecs.packing import packed_bytes_limit
 from hocket.learn.data import Examples
@@ -31,9 +31,8 @@ from hocket.learn.flat import flatten, manifest_of
 from hocket.learn.layout import laid_out, layout_for
 from hocket.learn.norms import statistics_of, with_statistics
 from hocket.learn.strategies import rule_of
-from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.head import Head
-from hocket.learn.submodels.layout import ChannelGraph, undroppable
+from hocket.learn.submodels.layout import ChannelGraph
 from hocket.learn.submodels.sliceable import Sliceable
 from hocket.learn.training import evaluate
 from hocket.task.dropout_table import read_dropout_table
@@ -144,15 +143,10 @@ class LearnedSlots:
 
 
 def set_up(task: Task) -> Setup:
-    """Build the model and lay down the rules. Raises ModelError."""
+    """Build the model and lay down the rules. Raises TaskError, of which ModelError is one."""
     module = task.build_model()
     manifest = manifest_of(module)
-    try:
-        graph = channel_graph(module)
-    except ModelError:
-        if not isinstance(task.submodel, Full | Distreal):
-            raise
-        graph = undroppable(manifest)  # trains at full width only
+    graph = graph_of(module)
     terms = _terms(task, graph)
     blueprint = Blueprint.of(module, terms)  # what no device could train is not begun
     rules = CoordinatorRules(
@@ -232,13 +226,39 @@ def _terms(task: Task, graph: ChannelGraph) -> TaskTerms:
 
 
 def _dropout_rows(task: Task, graph: ChannelGraph) -> tuple[tuple[float, ...], ...]:
-    """What devices choose from before each mini-batch. Raises TaskError for an unfit table."""
-    rule = task.submodel
-    if not isinstance(rule, Distreal) or not graph.groups:
+    """What devices choose from before each mini-batch; nothing where no part can be left out.
+
+    Raises TaskError for a table or a vector that is not made for the model.
+    """
+    rule, groups = task.submodel, [group.name for group in graph.groups]
+    if not isinstance(rule, Distreal):
         return ()
     if rule.table is None:
-        return rule.rows
+        for number, rate in enumerate(rule.rates):
+            if isinstance(rate, tuple):
+                _check_vector(f"rates[{number}]", rate, graph)
+        return rule.rows if groups else ()
     path, file = Path(rule.table), task.origin.path
     table = read_dropout_table(path if file is None else file.parent / path)
-    table.check(graph.manifest, [group.name for group in graph.groups])
+    if not groups:
+        raise _useless("table", graph)
+    table.check(graph.manifest, groups)
     return table.rows
+
+
+def _check_vector(key: str, vector: Sequence[float], graph: ChannelGraph) -> None:
+    groups = [group.name for group in graph.groups]
+    if not groups:
+        raise _useless(key, graph)
+    if len(vector) not in {1, len(groups)}:
+        raise TaskError(
+            f"submodel.{key} has {len(vector)} shares, and the groups of channels that this model "
+            f"drops together are {len(groups)}: {', '.join(groups)}; give one share for each, in "
+            "this order"
+        )
+
+
+def _useless(key: str, graph: ChannelGraph) -> TaskError:
+    """A choice that nobody could make."""
+    why = graph.nothing()
+    return TaskError(f"submodel.{key} is given, but {why.message}", **why.details)

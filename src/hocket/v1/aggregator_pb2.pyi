@@ -1152,7 +1152,7 @@ class DeviceStatus(google.protobuf.message.Message):
     """it chose that part, in its own words"""
     @property
     def spec(self) -> hocket.v1.types_pb2.SubmodelSpec:
-        """the part that it took last, to train it; absent: the full model"""
+        """the part that it took last, to train it; absent: none yet"""
 
     def __init__(
         self,

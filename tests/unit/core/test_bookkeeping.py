@@ -36,6 +36,7 @@ from hocket.core.scheduling import (
     expected_s,
 )
 from hocket.core.strategy import Global
+from hocket.core.submodel import FULL, SubmodelSpec
 from hocket.core.triggering import CoordinatorRules
 from hocket.core.update import Dropped
 from hocket.errors import HocketError
@@ -259,6 +260,19 @@ def test_every_change_of_a_member_is_counted_at_once() -> None:
     assert member.status.updates_rejected == 1
     member.rest(4.0)
     assert (fleet.num_in_flight, fleet.timeouts.first()) == (0, None)
+
+
+def test_a_device_has_a_part_once_it_has_pulled_one() -> None:
+    c = coordinator()
+    c.handle(ev.DeviceSeen(device("a")), 0.0)
+    c.handle(ev.Subscribed(caller("a")), 0.0)
+    member = c.fleet.member(DeviceId("a"))
+    assert (member.status.spec, member.status.why) == (None, "")
+    c.handle(ev.BaseTaken(caller("a"), c.newest.version), 0.0)
+    assert (member.status.spec, member.status.why) == (FULL, "")
+    half = SubmodelSpec((0.5,))
+    c.handle(ev.BaseTaken(caller("a"), c.newest.version, half, "1/2: slow"), 0.0)
+    assert (member.status.spec, member.status.why) == (half, "1/2: slow")
 
 
 def test_a_device_of_an_earlier_life_goes_on_counting() -> None:

@@ -36,6 +36,7 @@ from hocket.core.participant_events import (
     UnsettledPush,
 )
 from hocket.core.refresh import RefreshRules
+from hocket.core.sizing.size import Size
 from hocket.core.terms import RefreshTerms, Trigger
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, RefreshReport
 from hocket.errors import DataError, NotFinite, TaskError, UnknownVersion
@@ -48,6 +49,12 @@ REFRESH = RefreshTerms(enabled=True, rules=RefreshRules(upsilon0=1.0))
 
 def trigger(slot: int = 2, version: int = 1, trigger_id: str = "1-1") -> Trigger:
     return Trigger(trigger_id, version, slot, 60.0)
+
+
+def pull(order: Trigger) -> Pull:
+    """Of the whole model, by a device that has measured nothing."""
+    why = "full, as the task says: speed not measured, link not measured"
+    return Pull(order, Size(why=why))
 
 
 def device(refresh: RefreshTerms = REFRESH, epochs: int = 4, **rules: Any) -> Participant:
@@ -91,7 +98,7 @@ def train_once(
 def test_one_training_with_a_merge_in_its_middle() -> None:
     d = device(epochs=3)
     order = trigger()
-    assert d.handle(Triggered(order), 0.0) == [Pull(order)]
+    assert d.handle(Triggered(order), 0.0) == [pull(order)]
     assert d.handle(Pulled(Version(1)), 1.0) == [TrainEpoch(1)]
     assert d.handle(EpochDone(), 3.0) == [TrainEpoch(2)]
     assert d.handle(EpochDone(), 5.5) == [PullFresh(Version(1)), TrainEpoch(3)]
@@ -287,14 +294,14 @@ def test_a_trigger_that_overtakes_the_outcome_of_the_push_begins_after_it() -> N
     d = device()
     early = trigger(0, trigger_id="2-2")
     assert tell(d, *PUSHING, Triggered(early)) == []
-    assert d.handle(PushSettled(APPLIED), 9.0) == [Rest(), Pull(early)]
+    assert d.handle(PushSettled(APPLIED), 9.0) == [Rest(), pull(early)]
     assert d.trainings == 2
 
 
 def test_a_device_with_a_trigger_in_hand_need_not_say_that_it_gave_up() -> None:
     d = device()
     early = trigger(0, trigger_id="2-2")
-    assert tell(d, *PUSHING[:2], Triggered(early), Failed()) == [Rest(), Pull(early)]
+    assert tell(d, *PUSHING[:2], Triggered(early), Failed()) == [Rest(), pull(early)]
 
 
 @pytest.mark.parametrize("length", range(1, len(PUSHING) + 1))
@@ -361,7 +368,7 @@ def test_a_restarted_device_first_finishes_the_push_of_its_earlier_life() -> Non
     assert (d.phase, d.busy) == (Phase.PUSHING, True)
     early = trigger(0, trigger_id="2-2")
     assert d.handle(Triggered(early), 1.0) == []
-    assert d.handle(PushSettled(APPLIED), 2.0) == [Rest(), Pull(early)]
+    assert d.handle(PushSettled(APPLIED), 2.0) == [Rest(), pull(early)]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -26,7 +28,7 @@ from hocket.core.sizing import (
     terms_of,
 )
 from hocket.core.sizing.affordable import HALVINGS, affordable, named
-from hocket.core.sizing.size import Ability, Facts, Lesson, Size, width_of
+from hocket.core.sizing.size import Ability, Dropping, Facts, Lesson, Size, width_of
 from hocket.core.submodel import FULL, ChannelRule, SubmodelSpec
 from hocket.core.terms import SizingTerms
 from hocket.errors import TaskError
@@ -220,6 +222,67 @@ def test_the_reason_names_capability_and_link() -> None:
     )
     assert [named(level) for level in (1.0, 0.5, 0.0625, 0.3)] == ["full", "1/2", "1/16", "0.3"]
     assert all(len(KINDS[kind]().choose(facts(), {}).why) < 200 for kind in KINDS)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A row: what it costs of the work, and of a step's memory."""
+
+    cost: float
+    memory: float
+
+
+class Table:
+    """Three rows, chosen as a device does: the dearest that fits, or else the smallest."""
+
+    def choose(self, resource: float, memory: float = math.inf) -> Told:
+        fitting = [each for each in ROWS if each.cost <= resource and each.memory <= memory]
+        return max(fitting, key=lambda each: each.cost, default=ROWS[0])
+
+
+ROWS = (Told(0.1, 0.3), Told(0.45, 0.6), Told(1.0, 1.0))
+
+
+def dropping(share: float, memory_bytes: int = 0, **rule: Any) -> str:
+    """What DISTREAL says where a step on everything takes a thousand bytes."""
+    capability = replace(MEASURED.capability, processor_share=share, memory_bytes=memory_bytes)
+    able = replace(MEASURED, capability=capability, dropping=Dropping(Table(), step_bytes=1000))
+    said, _, costs = Distreal(**rule).choose(facts(able), {}).why.partition("; ")
+    assert costs == "16 s at full width, 16 s link"
+    what, _, row = said.partition(": ")
+    assert what == "filters dropped per mini-batch"
+    return row
+
+
+def test_distreal_says_which_row_it_affords_and_what_limits_it() -> None:
+    assert dropping(1.0) == "row of cost 1 by 100% CPU"
+    assert dropping(0.5) == "row of cost 0.45 by 50% CPU"
+    assert dropping(0.5, 4000) == "row of cost 0.45 by 50% CPU, memory for 4 steps"
+    assert dropping(0.5, 400) == "row of cost 0.1 by memory for 0.4 steps, 50% CPU"
+    assert dropping(0.05) == "none fits 5% CPU, smallest (cost 0.1)"
+    assert dropping(0.5, 200) == "none fits memory for 0.2 steps, smallest (cost 0.1)"
+    assert dropping(0.05, none_fits="skip") == (
+        "none fits 5% CPU, all but an epoch's first left out (cost 0.1)"
+    )
+
+
+def test_distreal_says_so_where_nothing_is_dropped() -> None:
+    rigid = replace(MEASURED, dropping=Dropping(nothing="no filters"))
+    why = Distreal().choose(facts(rigid), {}).why
+    assert why == "whole model: no filters; 16 s at full width, 16 s link"
+    why = Distreal().choose(facts(replace(MEASURED, keep=0.3)), {}).why
+    assert why == (
+        "0.3 of each layer, filters dropped per mini-batch, 100% CPU; 16 s at full width, 16 s link"
+    )
+
+
+def test_full_says_why_too() -> None:
+    assert Full().choose(facts(), {}).why == (
+        "full, as the task says: 16 s at full width, 16 s link"
+    )
+    assert Full().choose(facts(replace(MEASURED, keep=0.3)), {}).why == (
+        "0.3 of each layer, as the device is set: 16 s at full width, 16 s link"
+    )
 
 
 CHANGED: list[AnySizing] = [

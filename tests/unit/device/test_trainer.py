@@ -3,9 +3,11 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hocket_device import trainer as trainer_module
 from hocket_device.effort import PacedEffort
 from hocket_device.learner import Interrupted
 from hocket_device.pace import Pace
@@ -13,16 +15,19 @@ from hocket_device.probe import Probe
 from hocket_device.resources import Resources
 from hocket_device.throttle import DutyCycle
 from hocket_device.trainer import Trainer
-from support.learners import TOP_K, Folded, Ledger, base, delta, examples, model, terms
+from support.learners import TOP_K, Folded, Ledger, base, delta, examples, model, raw, terms
 from support.small_nets import ResNet
+from torch import nn
 
-from hocket.core.sizing import Fjord, terms_of
+from hocket.core.sizing import Distreal, Fjord, Whale, terms_of
+from hocket.core.sizing.size import Dropping, Size, part_of
 from hocket.core.terms import TaskTerms, TrainingTerms
-from hocket.errors import ModelError
+from hocket.errors import ModelError, TaskError
 from hocket.learn.blueprint import Blueprint
 from hocket.learn.data import Examples
 from hocket.learn.flat import flatten
 from hocket.learn.local_learner import LocalLearner
+from hocket.learn.strategies import Moon
 
 
 class Machine:
@@ -147,8 +152,57 @@ def test_a_model_that_cannot_be_sliced_is_probed_at_full_width() -> None:
     net = Folded()
     t = Trainer(net, examples(), terms(net), Machine().pace)
     assert [line.keep for line in t.probe()] == [1.0]
-    with pytest.raises(ModelError, match="full width"):
+    with pytest.raises(ModelError, match="cannot be traced.*train it whole"):
         Trainer(net, examples(), terms(net), Machine().pace, keep=0.5)
+
+
+def test_a_model_without_filters_is_trained_whole_or_not_at_all() -> None:
+    """The plan of a sixteenth of it used to be all of it."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))
+    told, pace = terms(net), Machine().pace
+    with pytest.raises(ModelError, match=r"keeps a share of 0\.25 .*no part of this model can be"):
+        Trainer(net, examples(), told, pace, keep=0.25)
+    one = Trainer(net, examples(), told, pace)
+    with pytest.raises(ModelError, match="no part of this model can be left out"):
+        one.start(raw(flatten(net), told.manifest), 1, Size(part_of(0.0625)))
+    one.start(raw(flatten(net), told.manifest), 1)
+    assert dict(one.train_epoch(1).rows) == {1.0: 3}
+    with pytest.raises(TaskError, match=r"submodel\.kind is 'whale'"):
+        Trainer(net, examples(), replace(told, sizing=terms_of(Whale()), dropout_rows=()), pace)
+
+
+def test_it_tells_the_rows_that_its_mini_batches_choose_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trainer_module, "peak_bytes_of", lambda _: 12_345)
+    one = trainer(told=replace(terms(), sizing=terms_of(Distreal())))
+    assert one.dropping.step_bytes == 0
+    one.probe()
+    dropping = one.dropping
+    assert dropping.nothing == ""
+    assert dropping.rows is not None
+    assert dropping.rows.choose(0.5).cost == pytest.approx(0.28252, abs=1e-5)
+    assert dropping.step_bytes == 12_345
+    assert trainer(told=replace(terms(), dropout_rows=())).dropping == Dropping()  # another rule
+
+
+def test_it_tells_why_its_mini_batches_do_without_nothing() -> None:
+    def why(net: nn.Module, **fields: Any) -> str:
+        told = replace(terms(net), sizing=terms_of(Distreal()), **fields)
+        dropping = Trainer(net, examples(), told, Machine().pace).dropping
+        assert dropping.rows is None
+        assert dropping.nothing.isprintable()
+        assert len(dropping.nothing) <= 120
+        return dropping.nothing
+
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert why(flat).startswith("it has no layer whose channels could be")
+    assert "cannot be traced" in why(Folded())
+    assert why(model(), dropout_rows=()) == "the task names no rows"
+    moon = replace(terms().training, local=Moon().local)
+    assert why(model(), dropout_rows=(), training=moon) == (
+        "the local rule (contrastive) is meant for whole models"
+    )
 
 
 def test_images_lie_as_any_learner_has_them_and_train_to_the_same_bits() -> None:

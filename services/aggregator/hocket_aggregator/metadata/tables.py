@@ -150,7 +150,8 @@ def encode_status(status: Status) -> Encoded:
     """A status as JSON; works in any thread."""
     # By hand: asdict copies every value deeply, which for a thousand devices takes 20 ms.
     devices = [
-        {name: getattr(device, name) for name in _OF_DEVICE} | {"spec": asdict(device.spec)}
+        {name: getattr(device, name) for name in _OF_DEVICE}
+        | {"spec": None if device.spec is None else asdict(device.spec)}
         for device in status.devices
     ]
     evaluation = None if status.evaluation is None else asdict(status.evaluation)
@@ -172,7 +173,7 @@ def status_of(stored: dict[str, Any]) -> Status:
 
 
 def _away(stored: dict[str, Any]) -> DeviceStatus:
-    spec = stored.get("spec")  # an older status has none
+    spec = stored.get("spec")  # nobody has one that pulled nothing, and in an older status nobody
     away = {"phase": DevicePhase.AWAY, "base_version": Version(0)}
     part = {} if spec is None else {"spec": spec_of(values(spec, "spec"))}
     return DeviceStatus(**{**stored, **away, **part})

@@ -7,14 +7,15 @@ the resources that are there at that moment: learn.submodels.dropout.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hocket.core.ranges import one_of, share
-from hocket.core.sizing.affordable import OWNER
+from hocket.core.sizing.affordable import OWNER, costs
 from hocket.core.sizing.memoryless import Memoryless
-from hocket.core.sizing.size import Facts, Size, part_of
+from hocket.core.sizing.size import Ability, Facts, Size, part_of
 from hocket.errors import TaskError
 
 UNIFORM = (0.0, 0.25, 0.5, 0.75)
@@ -56,5 +57,24 @@ class Distreal(Memoryless):
     def choose(self, facts: Facts, memory: Mapping[str, Any]) -> Size:  # noqa: ARG002 - no memory
         """The whole model, or the device's `keep`."""
         keep = facts.ability.keep
-        why = f"filters dropped per mini-batch, {facts.ability.capability.processor_share:.0%} CPU"
+        why = f"{self._row(facts.ability)}; {costs(facts)}"
         return Size(part_of(keep), why=why if keep >= 1.0 else f"{keep:g} of each layer, {why}")
+
+    def _row(self, ability: Ability) -> str:
+        """What a mini-batch would drop now, and what it is that decides."""
+        dropping, share = ability.dropping, ability.capability.processor_share
+        if dropping.nothing:
+            return f"whole model: {dropping.nothing}"
+        said, processor = "filters dropped per mini-batch", f"{share:.0%} CPU"
+        if dropping.rows is None:
+            return f"{said}, {processor}"
+        row, room = dropping.rows.choose(share, ability.room), ability.room
+        memory = "" if room == math.inf else f"memory for {room:.2g} steps"
+        if row.memory > room or row.cost > share:
+            short = memory if row.memory > room else processor
+            leaves = "all but an epoch's first left out" if self.none_fits == "skip" else "smallest"
+            return f"{said}: none fits {short}, {leaves} (cost {row.cost:.2g})"
+        within = [processor, memory] if memory else [processor]
+        if dropping.rows.choose(share) != row:
+            within.reverse()
+        return f"{said}: row of cost {row.cost:.2g} by {', '.join(within)}"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hocket.core.sizing.affordable import costs
 from hocket.core.sizing.memoryless import Memoryless
-from hocket.core.sizing.size import WHOLE, Facts, Size, part_of
+from hocket.core.sizing.size import Facts, Size, part_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Full(Memoryless):
     def choose(self, facts: Facts, memory: Mapping[str, Any]) -> Size:  # noqa: ARG002 - no memory
         """The device's `keep`."""
         keep = facts.ability.keep
-        if keep >= 1.0:
-            return WHOLE
-        return Size(part_of(keep), why=f"{keep:g} of each layer, as the device is set")
+        said = "full, as the task says"
+        if keep < 1.0:
+            said = f"{keep:g} of each layer, as the device is set"
+        return Size(part_of(keep), why=f"{said}: {costs(facts)}")

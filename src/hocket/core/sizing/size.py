@@ -19,6 +19,40 @@ FisherForm = Literal["proxy", "per_sample"]
 """What of a mini-batch's gradient the Fisher score is taken from: learn.submodels.fisher."""
 
 
+class Row(Protocol):
+    """A dropout vector, as it is told: what it costs relative to dropping nothing, in (0, 1]."""
+
+    @property
+    def cost(self) -> float:
+        """Of the work."""
+        ...
+
+    @property
+    def memory(self) -> float:
+        """Of a step's memory."""
+        ...
+
+
+class Rows(Protocol):
+    """Dropout vectors to choose from: learn.submodels.dropout."""
+
+    def choose(self, resource: float, memory: float = math.inf) -> Row:
+        """The one that so much of a processor, and of a whole step's memory, affords."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dropping:
+    """What a device's mini-batches can do without, as far as it is known."""
+
+    rows: Rows | None = None
+    step_bytes: int = 0  # that a step without dropout takes; 0: not measured
+    nothing: str = ""  # why they do without nothing, in a few words; empty: they do
+
+
+UNKNOWN = Dropping()
+
+
 @dataclass(frozen=True, slots=True)
 class Ability:
     """What a device can do now, as it measured it itself."""
@@ -27,6 +61,13 @@ class Ability:
     up_bytes_per_s: float = 0.0  # of its link to the aggregator; 0 if not measured yet
     down_bytes_per_s: float = 0.0
     keep: float = 1.0  # the largest share of channels that it is set to train, in (0, 1]
+    dropping: Dropping = UNKNOWN  # told to people; mini-batches ask for themselves
+
+    @property
+    def room(self) -> float:
+        """Memory to be had now, over what a step takes; infinite where one is not known."""
+        left_bytes, step_bytes = self.capability.memory_bytes, self.dropping.step_bytes
+        return left_bytes / step_bytes if left_bytes and step_bytes else math.inf
 
 
 UNMEASURED = Ability()

@@ -52,13 +52,22 @@ class Layout:
         tokenwise = not behind and (self.tokenwise if before is None else len(before) > 1)
         return replace(self, before=before, behind=behind, tokenwise=tokenwise)
 
+    def stretched(self) -> Layout:
+        """After it met a value of unknown axes: no axis behind has one entry for certain."""
+        return replace(self, behind=tuple(None if n == 1 else n for n in self.behind))
+
     def permuted(self, order: Sequence[int]) -> Layout:
         """With axis `order[i]` as its axis i; `before` must be known."""
-        sizes: Sizes = (*(self.before or ()), None, *self.behind)
-        front = len(self.before or ())
+        before = self.before or ()
+        front = len(before)
+        sizes: Sizes = (*before, None, *self.behind)
         at = list(order).index(front)
         moved = [sizes[dim] for dim in order]
-        return self.around(tuple(moved[:at]), tuple(moved[at + 1 :]))
+        # An axis of one entry before the channels may have been stretched since.
+        behind = (
+            None if dim < front and sizes[dim] == 1 else sizes[dim] for dim in order[at + 1 :]
+        )
+        return self.around(tuple(moved[:at]), tuple(behind))
 
     def ranked(self, rank: int) -> Layout:
         """With so many axes in all, if it is not known how many there are."""

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.fx import Node
 
@@ -22,15 +17,16 @@ from hocket.learn.submodels.rules import (
     OPERATION_RULES,
     SEVERAL_INPUTS,
     TAKES_BARE,
+    TAKES_SHAPE,
     unknown,
 )
-from hocket.learn.submodels.rules.rule import argument
+from hocket.learn.submodels.rules.counts import channels_counted
 from hocket.learn.submodels.trace import Trace
+from hocket.learn.submodels.tracer import traced
 
 _SIZE_ATTRIBUTES = frozenset({"shape", "ndim", "device", "dtype"})
 _ARITHMETIC = frozenset({"_operator", "builtins", "math"})
 _SIZE_METHODS = frozenset({"size", "dim"})
-_TRACING = threading.Lock()  # torch.fx patches nn.Module for all threads while it traces
 
 
 def channel_graph(module: nn.Module, *, linear: bool = False) -> ChannelGraph:
@@ -78,57 +74,10 @@ def _followed(module: nn.Module, nodes: fx.Graph, units: frozenset[str] | None) 
     manifest = manifest_of(module)
     held = {tensor.name for tensor in manifest.tensors}
     names = {id(tensor): name for name, tensor in named if name in held}
-    trace = Trace(manifest, names, units)
+    trace = Trace(module, manifest, names, units)
     for node in nodes.nodes:
         trace.values[node] = _follow(trace, module, node)
     return trace
-
-
-class _OwnThread(fx.Tracer):
-    """Traces what its own thread does, and lets other threads run their models as ever."""
-
-    proxy_buffer_attributes = True  # so that a part of one, such as of a mask, can be asked for
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = threading.get_ident()
-
-    def call_module(
-        self,
-        m: nn.Module,
-        forward: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        """As torch.fx, in the thread that traces."""
-        if threading.get_ident() != self._thread:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
-
-    def iter(self, obj: Any) -> Iterator[Any]:
-        """As torch.fx, and of a number of chunks wherever they are unpacked."""
-        chunks = argument(obj.node, 1, "chunks", None)
-        if obj.node.target in {"chunk", torch.chunk} and isinstance(chunks, int):
-            return iter([obj[at] for at in range(chunks)])
-        return super().iter(obj)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """As torch.fx, in the thread that traces."""
-        if threading.get_ident() != self._thread:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-
-def traced(module: nn.Module) -> fx.Graph:
-    """The forward pass of one input; further arguments take their defaults."""
-    parameters = inspect.signature(module.forward).parameters.values()
-    optional = {p.name: p.default for p in parameters if p.default is not p.empty}
-    try:
-        with _TRACING:
-            return _OwnThread().trace(module, concrete_args=optional)
-    except Exception as error:  # tracing runs a stranger's forward, which may raise anything
-        msg = f"the model's forward pass cannot be traced ({error}); train it at full width"
-        raise ModelError(msg) from error
 
 
 def _follow(trace: Trace, module: nn.Module, node: Node) -> Layout | None:
@@ -140,7 +89,7 @@ def _follow(trace: Trace, module: nn.Module, node: Node) -> Layout | None:
             return _attribute(trace, module, str(node.target))
         case "output":
             for argument in node.all_input_nodes:
-                trace.fix(trace.of(argument).segments)
+                trace.fix(node, trace.of(node, argument).segments, "they are the model's scores")
             return None
         case "call_module":
             return _module(trace, node, module.get_submodule(str(node.target)))
@@ -152,13 +101,15 @@ def _operation(trace: Trace, node: Node) -> Layout | None:
     tensors = [n for n in node.all_input_nodes if trace.values[n] is not None]
     if _asks_for_size(node):
         return None
-    if not tensors:  # arithmetic on sizes, or a tensor made on the spot
-        return None if getattr(node.target, "__module__", None) in _ARITHMETIC else OPAQUE
+    if not tensors:
+        return _from_numbers(trace, node)
     if node.target in TAKES_BARE:
         inputs = [trace.values[n] or OPAQUE for n in tensors]
     else:
-        inputs = [trace.of(n) for n in tensors]
+        inputs = [trace.of(node, n) for n in tensors]
     if not any(x.segments or x.bare for x in inputs):
+        if node.target in TAKES_SHAPE:
+            _keep_counted(trace, node)
         narrow = NARROW_RULES.get(node.target)
         return Layout(narrow=narrow is not None and narrow(node, inputs))
     try:
@@ -168,11 +119,28 @@ def _operation(trace: Trace, node: Node) -> Layout | None:
     except ModelError:
         if any(trace.droppable(x.segments) for x in inputs):
             raise
-        return unknown(trace, node, [trace.of(n) for n in tensors])
+        _keep_counted(trace, node)
+        return unknown(trace, node, [trace.of(node, n) for n in tensors])
+
+
+def _from_numbers(trace: Trace, node: Node) -> Layout | None:
+    """Arithmetic on sizes, or a tensor made on the spot."""
+    if getattr(node.target, "__module__", None) in _ARITHMETIC:
+        return None
+    _keep_counted(trace, node)
+    return OPAQUE
+
+
+def _keep_counted(trace: Trace, node: Node) -> None:
+    """Keep all channels that a node is given the number of, since what it makes has so many."""
+    for number in node.all_input_nodes:
+        counted = channels_counted(trace, number)
+        if counted is not None:
+            trace.fix(node, counted.segments, "it makes a value with as many")
 
 
 def _module(trace: Trace, node: Node, called: nn.Module) -> Layout:
-    inputs = [trace.of(n) for n in node.all_input_nodes if trace.values[n] is not None]
+    inputs = [trace.of(node, n) for n in node.all_input_nodes if trace.values[n] is not None]
     rule = MODULE_RULES.get(type(called))
     alone = len(inputs) == 1 or type(called) in SEVERAL_INPUTS
     try:
@@ -183,7 +151,7 @@ def _module(trace: Trace, node: Node, called: nn.Module) -> Layout:
             raise
     for tensor in (*called.parameters(), *called.buffers()):
         if id(tensor) in trace.names:
-            trace.rigid.add(trace.names[id(tensor)])
+            trace.stiffen(node, trace.names[id(tensor)])
     return unknown(trace, node, inputs)
 
 

@@ -67,6 +67,14 @@ class Groups:
             if segment.group is not None:
                 self.found[segment.group].fixed = True
 
+    def loose(self) -> dict[int, str]:
+        """All channels that may still be dropped, by number, with the layer that makes them."""
+        return {
+            index: channels.name
+            for index, channels in enumerate(self.found)
+            if not self.found[self._leaf(index)].fixed
+        }
+
     def droppable(self, axis: Axis) -> bool:
         """Whether some channel of this axis may still be dropped."""
         return any(map(self._loose, self.expanded(axis)))

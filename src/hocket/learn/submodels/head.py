@@ -14,7 +14,8 @@ from torch.fx import Graph, Node
 from hocket.core.manifest import Manifest
 from hocket.errors import InvalidUpdate, ModelError
 from hocket.learn.flat import views
-from hocket.learn.submodels.graph import traced
+from hocket.learn.submodels.tracer import traced
+from hocket.learn.submodels.where import told
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def head_of(module: nn.Module) -> Head:
     except ModelError as error:
         raise ModelError(
             f"training.masked_loss needs the rows of the model's output layer, but {error.message}"
-            ', and set training.masked_loss = "off"'
+            ', and set training.masked_loss = "off"',
+            **error.details,
         ) from error
     node = _maker(module, graph)
     called = module.get_submodule(str(node.target)) if node.op == "call_module" else None
@@ -89,8 +91,8 @@ def _maker(module: nn.Module, graph: Graph) -> Node:
 
 def _unknown(node: Node, why: str) -> NoReturn:
     raise ModelError(
-        f"cannot tell the rows of the model's output layer: node '{node.name}' ({node.op} "
-        f"{node.target}), which makes its output, {why}. End the model in a torch.nn.Linear of its "
+        f"cannot tell the rows of the model's output layer: {told(node)}, which makes its output, "
+        f"{why}. End the model in a torch.nn.Linear of its "
         'own, or set training.masked_loss = "off"',
         node=node.name,
     )

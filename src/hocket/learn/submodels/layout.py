@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hocket.core.manifest import Manifest, TensorSpec
+from hocket.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Segment:
     block: int = 1
 
 
+_TOLD = 3  # reasons in one message
+
 Axis = tuple[Segment, ...]
 """An axis from its first entry to its last; more than one segment behind a concatenation."""
 
@@ -33,17 +36,48 @@ class Group:
     producers: tuple[str, ...]  # weights and biases whose first axis makes these channels
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Why no channel of a layer is dropped: a node of the forward pass needs them all."""
+
+    node: str
+    why: str  # names the layer, the node and what the node does
+    remedy: str = ". Rewrite that part of its forward pass"
+
+
+AT_FULL_WIDTH = ", or train the model at full width"
+"""How a message ends that says why a model cannot be sliced at all."""
+
+_NO_FILTERS = Whole(
+    "",
+    "it has no layer whose channels could be (filters of a convolution, the width of an embedding, "
+    "units of a linear layer that works on each position) but those that make its scores",
+    ". Give it such a layer",
+)
+
+
 @dataclass(frozen=True)
 class ChannelGraph:
     """The droppable groups of a model, in the order of its forward pass, and where they appear.
 
     `axes` names the tensors that some group touches, with their leading axes; every axis that is
-    not listed is whole.
+    not listed is whole. `wholes` says why channels are that might have been dropped.
     """
 
     manifest: Manifest
     groups: tuple[Group, ...]
     axes: Mapping[str, tuple[Axis, ...]]
+    wholes: tuple[Whole, ...] = field(default=(), compare=False)
+
+    def nothing(self) -> ModelError:
+        """What to raise where a part of the model is wanted and there are no groups."""
+        first, *others = self.wholes or (_NO_FILTERS,)
+        why = "; ".join([first.why, *(one.why for one in others[: _TOLD - 1])])
+        return ModelError(
+            f"no part of this model can be left out: {why}{first.remedy}, or train it whole "
+            '(submodel = "full" in the task file, keep = 1 on the device)',
+            **({"node": first.node} if first.node else {}),
+        )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -68,12 +102,17 @@ class ChannelGraph:
             name: tuple(tuple(_resized(segment, sizes) for segment in axis) for axis in axes)
             for name, axes in self.axes.items()
         }
-        return ChannelGraph(manifest, groups, axes)
+        return ChannelGraph(manifest, groups, axes, self.wholes)
 
 
-def undroppable(manifest: Manifest) -> ChannelGraph:
+def undroppable(manifest: Manifest, refusal: ModelError | None = None) -> ChannelGraph:
     """The graph of a model of which nothing can be dropped, such as one that cannot be traced."""
-    return ChannelGraph(manifest, (), {})
+    if refusal is None:
+        why = Whole("", "its forward pass was not followed", "")
+    else:
+        text = refusal.message.removesuffix(AT_FULL_WIDTH)
+        why = Whole(refusal.details.get("node", ""), text, "")
+    return ChannelGraph(manifest, (), {}, (why,))
 
 
 def axis_length(axis: Axis, sizes: Sequence[int]) -> int:

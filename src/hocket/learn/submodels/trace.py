@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,37 +14,56 @@ from hocket.core.manifest import Manifest
 from hocket.errors import ModelError
 from hocket.learn.submodels.axes import OPAQUE, Layout
 from hocket.learn.submodels.groups import Groups, axis_width
-from hocket.learn.submodels.layout import Axis, ChannelGraph, Segment
+from hocket.learn.submodels.layout import AT_FULL_WIDTH, Axis, ChannelGraph, Segment, Whole
+from hocket.learn.submodels.where import told
+
+_FEW_RUNS = 4
 
 
 @dataclass(slots=True)
 class Trace:
     """The values of the nodes so far, the groups found, and the axes they appear on."""
 
+    module: nn.Module
     manifest: Manifest
     names: dict[int, str]  # id of a tensor to its name, the first one if it is tied
     units: frozenset[str] | None = frozenset()  # weights of droppable linear layers; None: all
     groups: Groups = field(default_factory=Groups)
     values: dict[Node, Layout | None] = field(default_factory=dict)  # None: no tensor
     axes: dict[str, tuple[Axis, ...]] = field(default_factory=dict)
-    rigid: set[str] = field(default_factory=set)  # tensors used in ways no rule covers
+    rigid: dict[str, Node] = field(default_factory=dict)  # who uses a tensor as no rule covers
+    wholes: list[Whole] = field(default_factory=list)  # why channels are not droppable after all
     whole: list[tuple[Node, Layout, str]] = field(default_factory=list)  # must not be dropped
 
-    def of(self, argument: Any) -> Layout:
+    def of(self, node: Node, argument: Any) -> Layout:
         """The layout of a node's argument. A bare tensor that no rule scales stays whole."""
         layout = self.values.get(argument) if isinstance(argument, Node) else None
         if layout is not None and layout.bare is not None:
-            self.rigid.add(layout.bare.name)
+            self.stiffen(node, layout.bare.name)
             return OPAQUE
         return layout or OPAQUE
+
+    def stiffen(self, node: Node, name: str) -> None:
+        """Keep a tensor whole, for a node that uses it as no rule covers."""
+        self.rigid.setdefault(name, node)
 
     def are_units(self, weight: str) -> bool:
         """Whether a linear layer's units are droppable though they are no filters."""
         return self.units is None or weight in self.units
 
-    def fix(self, axis: Axis) -> None:
-        """Never drop the channels of this axis."""
-        self.groups.fix(axis)
+    def fix(self, node: Node, axis: Axis, why: str) -> None:
+        """Never drop the channels of this axis: `node` needs them all."""
+        if not self.droppable(axis):
+            return
+        with self._noting(node, why):
+            self.groups.fix(axis)
+
+    def tiled(self, node: Node, axis: Axis, size: int) -> Axis:
+        """Have all runs of `size` channels keep the same ones, or drop none of them."""
+        width = axis_width(axis)
+        why = f"{_runs(axis)} cannot be shared out to {width // size} equal parts"
+        with self._noting(node, why):
+            return self.groups.tiled(axis, size)
 
     def droppable(self, axis: Axis) -> bool:
         """Whether some channel of this axis may still be dropped."""
@@ -55,7 +76,13 @@ class Trace:
         if axis_width(first) != axis_width(second):
             msg = f"{axis_width(first)} channels meet {axis_width(second)}"
             raise unsupported(node, msg)
-        self.groups.join(first, second)
+        one, other = _runs(first), _runs(second)
+        if one == other:
+            why = "they meet channels that are always whole"
+        else:
+            why = f"{one} meet {other}, and only runs of one length can be dropped together"
+        with self._noting(node, why):
+            self.groups.join(first, second)
 
     def resolve(self, node: Node, layout: Layout, width: int) -> Axis:
         """The axis as a weight of `width` columns sees it, with the blocks of a flatten known."""
@@ -96,9 +123,9 @@ class Trace:
         Raises:
             ModelError: a layer that needs all of its channels may receive fewer.
         """
-        for name in self.rigid & self.axes.keys():
-            for axis in self.axes[name]:
-                self.fix(axis)
+        for name, node in self.rigid.items():
+            for axis in self.axes.get(name, ()):
+                self.fix(node, axis, f"it uses tensor '{name}' in a way that has no rule")
         for node, layout, why in self.whole:
             if self.droppable(layout.segments):
                 raise unsupported(node, why)
@@ -112,7 +139,19 @@ class Trace:
             for name, axes in axes.items()
             if any(segment.group is not None for axis in axes for segment in axis)
         }
-        return ChannelGraph(self.manifest, tuple(groups), touched)
+        return ChannelGraph(self.manifest, tuple(groups), touched, tuple(self.wholes))
+
+    @contextmanager
+    def _noting(self, node: Node, why: str) -> Iterator[None]:
+        """Note which layers' channels are droppable no more when the block ends."""
+        before = self.groups.loose()
+        yield
+        after = self.groups.loose()
+        lost = list(dict.fromkeys(name for index, name in before.items() if index not in after))
+        if lost and node.op != "output":
+            layers = ", ".join(f"'{name}'" for name in lost)
+            text = f"{told(node)} needs all channels of {layers}, since {why}"
+            self.wholes.append(Whole(node.name, text))
 
     def _numbered(self, axis: Axis, number: dict[int, int]) -> Axis:
         return tuple(
@@ -123,8 +162,12 @@ class Trace:
 
 def unsupported(node: Node, why: str) -> ModelError:
     """The error for a node that no rule covers, naming it."""
-    msg = (
-        f"cannot tell which channels node '{node.name}' ({node.op} {node.target}) needs: {why}. "
-        "Train this model at full width, or rewrite the node with supported layers"
-    )
+    msg = f"cannot tell which channels {told(node)} needs: {why}. Rewrite it{AT_FULL_WIDTH}"
     return ModelError(msg, node=node.name)
+
+
+def _runs(axis: Axis) -> str:
+    """An axis in words, such as "8 + 4 channels"."""
+    widths = [str(segment.channels * segment.block) for segment in axis]
+    few = len(widths) <= _FEW_RUNS
+    return f"{' + '.join(widths) if few else f'{len(widths)} runs of'} channels"

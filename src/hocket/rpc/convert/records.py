@@ -124,7 +124,7 @@ def device_status_to_pb(status: DeviceStatus) -> pb.DeviceStatus:
         last_weight=status.last_weight,
         last_tau=status.last_tau,
         in_phase_s=status.in_phase_s,
-        spec=spec_to_pb(status.spec),
+        spec=None if status.spec is None else spec_to_pb(status.spec),
         why=status.why,
     )
 
@@ -143,7 +143,7 @@ def device_status_from_pb(message: pb.DeviceStatus) -> DeviceStatus:
         checks.real("device.last_weight", message.last_weight),
         checks.count("device.last_tau", message.last_tau),
         checks.not_negative("device.in_phase_s", message.in_phase_s),
-        spec_from_pb(message.spec),
+        spec_from_pb(message.spec) if message.HasField("spec") else None,
         checks.line("device.why", message.why, checks.LONGEST_WHY),
     )
 

@@ -31,6 +31,7 @@ __all__ = [
     "OPERATION_RULES",
     "SEVERAL_INPUTS",
     "TAKES_BARE",
+    "TAKES_SHAPE",
     "ModuleRule",
     "OperationRule",
     "unknown",
@@ -74,7 +75,21 @@ MODULE_RULES |= (
         (nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d),
         elementwise.pooling(3),
     )
-    | {nn.Upsample: elementwise.upsampled}
+    | dict.fromkeys(
+        (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), elementwise.upsampled
+    )
+    | dict.fromkeys(
+        (nn.ZeroPad1d, nn.ConstantPad1d, nn.ReflectionPad1d, nn.ReplicationPad1d),
+        elementwise.pooling(1),
+    )
+    | dict.fromkeys(
+        (nn.ZeroPad2d, nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d),
+        elementwise.pooling(2),
+    )
+    | dict.fromkeys(
+        (nn.ZeroPad3d, nn.ConstantPad3d, nn.ReflectionPad3d, nn.ReplicationPad3d),
+        elementwise.pooling(3),
+    )
 )
 SEVERAL_INPUTS: dict[type[nn.Module], ModuleRule] = {
     nn.MultiheadAttention: attention.multi_head,
@@ -94,6 +109,8 @@ _ELEMENTWISE: tuple[Any, ...] = (
     *(torch.relu, torch.tanh, torch.sigmoid, F.relu, F.relu6, F.leaky_relu, F.elu, F.selu),
     *(F.gelu, F.silu, F.mish, F.softplus, F.hardswish, F.hardsigmoid, F.hardtanh, F.tanh),
     *("relu", "relu_", "tanh", "sigmoid", F.sigmoid, F.dropout, F.dropout1d, F.dropout2d),
+    *(operator.pow, torch.pow, "pow", torch.sqrt, "sqrt", torch.rsqrt, "rsqrt", torch.exp, "exp"),
+    *(torch.maximum, "maximum", torch.minimum, "minimum", F.dropout3d, "expand_as"),
 )
 
 _POOLED: dict[int, tuple[Any, ...]] = {
@@ -112,21 +129,25 @@ _AXES: dict[Any, OperationRule] = {
     torch.unsqueeze: axis.unsqueezed,
     "unsqueeze": axis.unsqueezed,
     "expand": axis.expanded,
+    "view": reshape.view,
+    "reshape": reshape.view,
+    torch.reshape: reshape.view,
 }
 
 OPERATION_RULES: dict[Any, OperationRule] = (
     {
         torch.flatten: reshape.flatten,
         "flatten": reshape.flatten,
-        "view": reshape.view,
-        "reshape": reshape.view,
-        torch.reshape: reshape.view,
         "unflatten": reshape.unflatten,
         torch.unflatten: reshape.unflatten,
         F.linear: weights.linear_function,
         F.scaled_dot_product_attention: attention.scaled_dot_product,
         torch.permute: axis.permute,
         "permute": axis.permute,
+        torch.squeeze: axis.squeezed,
+        "squeeze": axis.squeezed,
+        F.interpolate: elementwise.interpolated,
+        F.pad: elementwise.padded,
         torch.einsum: attention.einsum,
         torch.chunk: axis.chunk,
         "chunk": axis.chunk,
@@ -158,3 +179,6 @@ NARROW_RULES: dict[Any, NarrowRule] = (
 
 TAKES_BARE = frozenset(_ELEMENTWISE) | _AXES.keys() | {F.linear}
 """Operations whose rules know what to do with a parameter that is used outside its layer."""
+
+TAKES_SHAPE = frozenset({"view", "reshape", torch.reshape, "expand", "repeat", "unflatten"})
+"""Operations that are told the lengths of the axes that they make."""

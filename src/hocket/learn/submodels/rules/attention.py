@@ -22,7 +22,7 @@ from hocket.learn.submodels.trace import Trace, unsupported
 def scaled_dot_product(trace: Trace, node: Node, _values: list[Layout]) -> Layout:
     """`F.scaled_dot_product_attention(query, key, value)`, channels last in each."""
     query, key, value = (
-        trace.of(argument(node, at, name, None))
+        trace.of(node, argument(node, at, name, None))
         for at, name in enumerate(("query", "key", "value"))
     )
     _contract(trace, node, query, key)
@@ -31,8 +31,8 @@ def scaled_dot_product(trace: Trace, node: Node, _values: list[Layout]) -> Layou
 
 def matmul(trace: Trace, node: Node, _values: list[Layout]) -> Layout:
     """`a @ b`: channels last in a and second to last in b meet, or those of one side leave."""
-    a = trace.of(argument(node, 0, "input", None))
-    b = trace.of(argument(node, 1, "other", argument(node, 1, "mat2", None)))
+    a = trace.of(node, argument(node, 0, "input", None))
+    b = trace.of(node, argument(node, 1, "other", argument(node, 1, "mat2", None)))
     if b.segments and len(b.behind) == 1:
         _contract(trace, node, a, replace(b, behind=()))
         return OPAQUE
@@ -52,13 +52,14 @@ def einsum(trace: Trace, node: Node, _values: list[Layout]) -> Layout:
     equation, *arguments = node.args
     terms, _, result = str(equation).replace(" ", "").partition("->")
     letters = terms.split(",")
-    values = [trace.of(argument) for argument in arguments]
+    values = [trace.of(node, argument) for argument in arguments]
     if len(letters) != 2 or len(values) != 2 or "." in terms or not result:
         raise unsupported(node, "only two tensors with a letter for every axis can be followed")
     channels = [_letter(term, value) for term, value in zip(letters, values, strict=True)]
     for at in (0, 1):
         if channels[at] in letters[1 - at] and channels[at] != channels[1 - at]:
-            trace.fix(values[at].segments)
+            why = f"'{equation}' has them meet what is no axis of channels"
+            trace.fix(node, values[at].segments, why)
     if channels[0] == channels[1] != "":
         trace.join(node, values[0].segments, values[1].segments)
     left = [at for at in (0, 1) if channels[at] and channels[at] in result]
@@ -74,18 +75,18 @@ def einsum(trace: Trace, node: Node, _values: list[Layout]) -> Layout:
 def multi_head(trace: Trace, node: Node, module: Any, _x: Layout) -> Layout:
     """`nn.MultiheadAttention` cuts what arrives into heads, so that is tied to the heads too."""
     names = ("query", "key", "value")
-    arriving = [trace.of(argument(node, at, name, None)) for at, name in enumerate(names)]
+    arriving = [trace.of(node, argument(node, at, name, None)) for at, name in enumerate(names)]
     return replace(_heads(trace, node, module, arriving), pieces=True)
 
 
 def encoder_layer(trace: Trace, node: Node, module: Any, _x: Layout) -> Layout:
     """`nn.TransformerEncoderLayer`: attention and two linear layers, added to what arrives."""
-    return _encoded(trace, node, module, trace.of(argument(node, 0, "src", None)))
+    return _encoded(trace, node, module, trace.of(node, argument(node, 0, "src", None)))
 
 
 def encoder(trace: Trace, node: Node, module: Any, _x: Layout) -> Layout:
     """`nn.TransformerEncoder`: such layers one behind the other, and perhaps a norm."""
-    x = trace.of(argument(node, 0, "src", None))
+    x = trace.of(node, argument(node, 0, "src", None))
     for layer in module.layers:
         if type(layer) is not nn.TransformerEncoderLayer:
             raise unsupported(node, "its layers are not torch's own")
@@ -115,10 +116,10 @@ def _heads(trace: Trace, node: Node, module: Any, arriving: list[Layout]) -> Lay
         raise unsupported(node, "its channels are not on the last axis")
     if not all(trace.droppable(value.segments) for value in arriving):
         for value in arriving:
-            trace.fix(value.segments)
+            trace.fix(node, value.segments, "what arrives beside them is always whole")
         raise unsupported(node, "what arrives is whole, so the heads are")
     query = arriving[0]
-    trace.groups.tiled(query.segments, module.embed_dim // module.num_heads)
+    trace.tiled(node, query.segments, module.embed_dim // module.num_heads)
     axis = trace.groups.expanded(query.segments)
     for value in arriving[1:]:
         trace.join(node, axis, value.segments)
@@ -142,7 +143,7 @@ def _contract(trace: Trace, node: Node, a: Layout, b: Layout) -> None:
     if any(v.behind or v.flattens or v.repeated for v in (a, b) if v.segments):
         raise unsupported(node, "its operands' channels are not on the axes that it multiplies")
     if not a.segments or not b.segments:
-        trace.fix(a.segments + b.segments)
+        trace.fix(node, a.segments + b.segments, "they meet a value that is always whole")
     else:
         trace.join(node, a.segments, b.segments)
 

@@ -10,7 +10,9 @@ from torch.fx import Node
 
 from hocket.learn.submodels.axes import Bare, Layout
 from hocket.learn.submodels.groups import axis_width
+from hocket.learn.submodels.layout import Axis, Segment
 from hocket.learn.submodels.rules.elementwise import elementwise
+from hocket.learn.submodels.rules.readers import width_read
 from hocket.learn.submodels.rules.rule import argument, unknown
 from hocket.learn.submodels.trace import Trace, unsupported
 
@@ -48,10 +50,13 @@ def reduced(trace: Trace, node: Node, values: list[Layout]) -> Layout:
     dims = argument(node, 1, "dim", None)
     dims = (dims,) if isinstance(dims, int) else tuple(dims or ())
     offsets = {x.offset(dim) for dim in dims}
-    if not offsets or 0 in offsets or x.flattens or x.repeated:
+    if not offsets or 0 in offsets:
+        return unknown(trace, node, values, "it makes one number of several channels")
+    if x.flattens or x.repeated:
         return unknown(trace, node, values)
     if argument(node, 2, "keepdim", default=False):
-        return x
+        kept = enumerate(x.behind, start=1)
+        return replace(x, behind=tuple(1 if at in offsets else n for at, n in kept))
     behind = tuple(n for i, n in enumerate(x.behind, start=1) if i not in offsets)
     if x.before is None:
         lost = any(offset < 0 for offset in offsets)
@@ -66,6 +71,8 @@ def unsqueezed(_trace: Trace, node: Node, values: list[Layout]) -> Layout:
     x, dim = values[0], argument(node, 1, "dim", 0)
     if x.bare is not None and dim == 0:
         return Layout(bare=replace(x.bare, shape=(1, *x.bare.shape), added=x.bare.added + 1))
+    if x.bare is not None and dim in {-1, len(x.bare.shape)}:
+        return Layout(bare=replace(x.bare, shape=(*x.bare.shape, 1)))
     if x.bare is None and x.before is None and dim == 0:
         return x
     if x.bare is not None or x.before is None:
@@ -76,6 +83,20 @@ def unsqueezed(_trace: Trace, node: Node, values: list[Layout]) -> Layout:
         return x.around((*x.before[:at], 1, *x.before[at:]), x.behind)
     at -= channels + 1
     return x.around(x.before, (*x.behind[:at], 1, *x.behind[at:]))
+
+
+def squeezed(_trace: Trace, node: Node, values: list[Layout]) -> Layout:
+    """`squeeze(dim)` of axes behind the channels that have one entry."""
+    x, dims = values[0], argument(node, 1, "dim", None)
+    if dims is None:
+        raise unsupported(
+            node, "it drops the axis of channels too where one is left; use flatten(1)"
+        )
+    offsets = {x.offset(dim) for dim in (dims if isinstance(dims, tuple | list) else (dims,))}
+    if any(at < 1 or x.behind[at - 1] != 1 for at in offsets):
+        raise unsupported(node, "it is not certain that each axis has one entry; use flatten(1)")
+    behind = tuple(n for at, n in enumerate(x.behind, start=1) if at not in offsets)
+    return x.around(x.before, behind)
 
 
 def picked(_trace: Trace, node: Node, values: list[Layout]) -> Layout:
@@ -114,7 +135,7 @@ def chunk(trace: Trace, node: Node, values: list[Layout]) -> Layout:
     width = axis_width(x.segments)
     if width % count or x.flattens or x.repeated:
         raise unsupported(node, f"{width} channels do not make {count} chunks of equal size")
-    return replace(x, segments=trace.groups.tiled(x.segments, width // count), pieces=True)
+    return replace(x, segments=trace.tiled(node, x.segments, width // count), pieces=True)
 
 
 def unbind(_trace: Trace, node: Node, values: list[Layout]) -> Layout:
@@ -132,26 +153,47 @@ def concatenated(trace: Trace, node: Node, values: list[Layout]) -> Layout:
 
     Along another axis the parts' channels are dropped together.
     """
-    dim, parts, first = argument(node, 1, "dim", 0), node.args[0], values[0]
+    dim, parts, first = argument(node, 1, "dim", 0), argument(node, 0, "tensors", ()), values[0]
     if not isinstance(parts, tuple | list):
-        raise unsupported(node, "it does not know all of its parts' channels")
+        raise unsupported(node, "its parts are not written out as a list")
     model = next((v for v in values if v.segments), first)
     model = model if model.tokenwise else model.ranked(2)
     if model.offset(dim) != 0:
         return _lengthened(elementwise(trace, node, values), dim)
-    if any(
-        not v.segments or len(v.behind) != len(model.behind) or v.repeated or v.pieces
-        for v in values
-    ):
-        raise unsupported(node, "it does not know all of its parts' channels")
     # A part may stand twice in the list, while `values` holds each node once.
     by_node = dict(zip(node.all_input_nodes, values, strict=True))
-    ordered = [by_node[part] for part in parts if isinstance(part, Node)]
-    segments = tuple(segment for value in ordered for segment in value.segments)
-    flattens = sum(value.flattens for value in ordered)
+    ordered = [(part, by_node[part]) for part in parts if isinstance(part, Node)]
+    known = [value for _, value in ordered if value.segments]
+    if any(len(v.behind) != len(model.behind) or v.repeated or v.pieces for v in known):
+        raise unsupported(node, "its parts differ in their axes")
+    segments = _side_by_side(trace, node, model, ordered)
+    flattens = sum(value.flattens for value in known)
     if flattens == 1 and len(ordered) > 1:
         flattens = 2  # the next weight would not tell the one part's blocks from the others' ones
     return replace(model, segments=segments, flattens=flattens)
+
+
+def _side_by_side(
+    trace: Trace, node: Node, model: Layout, parts: list[tuple[Node, Layout]]
+) -> Axis:
+    """All parts' channels; those of a part that is always whole, such as the input, as one run."""
+    for _, x in parts:
+        if x.bare is not None:
+            trace.stiffen(node, x.bare.name)
+    whole = {part: width_read(trace, part, model) for part, x in parts if not x.segments}
+    missing = [part for part, width in whole.items() if width is None]
+    if len(missing) == 1 and sum(part is missing[0] for part, _ in parts) == 1:
+        total = width_read(trace, node, model)
+        others = sum(whole.get(part) or axis_width(x.segments) for part, x in parts)
+        if total is not None and total > others:
+            whole[missing.pop()] = total - others
+    if missing or (whole and any(x.flattens for _, x in parts)):
+        names = ", ".join(f"'{part.name}'" for part in missing or whole)
+        why = f"how many channels come from {names} is not known; have a layer of torch read it too"
+        raise unsupported(node, why)
+    return tuple(
+        segment for part, x in parts for segment in (x.segments or (Segment(whole[part] or 0),))
+    )
 
 
 def _lengthened(x: Layout, dim: int) -> Layout:
@@ -191,7 +233,22 @@ def _paired(entries: Any, sizes: Any) -> list[tuple[Any, int | None]]:
 
 def _part_of_bare(node: Node, bare: Bare, entries: tuple[Any, ...]) -> Layout:
     """A slice of a parameter, such as the first positions of a table."""
-    if not all(isinstance(entry, slice) for entry in entries) or len(entries) > len(bare.shape):
+    front, entries = _leading_new(entries)
+    back = len(_leading_new(entries[::-1])[0])
+    own = entries[: len(entries) - back]
+    complete = len(own) == len(bare.shape)
+    if not all(isinstance(entry, slice) for entry in own) or len(own) > len(bare.shape):
         raise unsupported(node, "only slices of a parameter can be followed")
-    cut = tuple(n if e == _WHOLE else None for e, n in _paired(entries, bare.shape))
-    return Layout(bare=replace(bare, shape=cut + bare.shape[len(cut) :]))
+    if back and not complete:
+        raise unsupported(node, "it adds an axis between those of a parameter")
+    cut = tuple(n if e == _WHOLE else None for e, n in _paired(own, bare.shape))
+    shape = (1,) * len(front) + cut + bare.shape[len(cut) :] + (1,) * back
+    return Layout(bare=replace(bare, shape=shape, added=bare.added + len(front)))
+
+
+def _leading_new(entries: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Index entries that make new axes at the start, and the others."""
+    count = 0
+    while count < len(entries) and entries[count] is None:
+        count += 1
+    return entries[:count], entries[count:]

@@ -28,7 +28,7 @@ def group_norm(trace: Trace, node: Node, module: Any, x: Layout) -> Layout:
     _check_second(trace, node, x)
     axis = trace.resolve(node, x, module.num_channels)
     if module.num_groups < module.num_channels:
-        trace.groups.tiled(axis, module.num_channels // module.num_groups)
+        trace.tiled(node, axis, module.num_channels // module.num_groups)
     for tensor in ("weight", "bias"):
         trace.register(node, trace.name_of(module, tensor), axis)
     return _through(x, axis)

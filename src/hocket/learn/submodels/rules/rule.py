@@ -8,7 +8,9 @@ from typing import Any
 from torch.fx import Node
 
 from hocket.learn.submodels.axes import OPAQUE, Layout
+from hocket.learn.submodels.rules.instead import INSTEAD
 from hocket.learn.submodels.trace import Trace, unsupported
+from hocket.learn.submodels.where import target_name
 
 ModuleRule = Callable[[Trace, Node, Any, Layout], Layout]
 """From the module that a node calls, and what arrives as its first input, to what leaves."""
@@ -17,14 +19,15 @@ OperationRule = Callable[[Trace, Node, list[Layout]], Layout]
 """From a function's or method's tensors, each once and in order, to what leaves."""
 
 
-def unknown(trace: Trace, node: Node, values: list[Layout]) -> Layout:
+def unknown(trace: Trace, node: Node, values: list[Layout], why: str = "") -> Layout:
     """A node without a rule may do anything to values of which nothing can be dropped.
 
     Raises:
         ModelError: some channel that reaches it may be dropped.
     """
     if any(trace.droppable(value.segments) for value in values):
-        raise unsupported(node, "there is no rule for it")
+        advice = INSTEAD.get(target_name(node), "")
+        raise unsupported(node, f"{why or 'there is no rule for it'}{advice and '; '}{advice}")
     return OPAQUE
 
 

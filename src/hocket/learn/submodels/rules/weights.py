@@ -45,9 +45,9 @@ def _grouped(trace: Trace, node: Node, module: Any, x: Layout, around: Layout) -
     """All groups of the convolution keep as many channels as each other, on both sides."""
     groups = module.groups
     arriving = trace.resolve(node, x, module.in_channels)
-    columns = trace.groups.tiled(arriving, module.in_channels // groups)
+    columns = trace.tiled(node, arriving, module.in_channels // groups)
     out = _made(trace, node, module, columns, around, filters=True)
-    trace.groups.tiled(out.segments, module.out_channels // groups)
+    trace.tiled(node, out.segments, module.out_channels // groups)
     return out
 
 
@@ -67,7 +67,7 @@ def linear_function(trace: Trace, node: Node, _values: list[Layout]) -> Layout:
     """`F.linear` with a parameter of the model, such as an embedding's weight: a linear layer."""
     weight = trace.values.get(argument(node, 1, "weight", None))
     bias = trace.values.get(argument(node, 2, "bias", None))
-    x = _last(trace, node, trace.of(argument(node, 0, "input", None)))
+    x = _last(trace, node, trace.of(node, argument(node, 0, "input", None)))
     if weight is None or weight.bare is None or weight.bare.shape != trace.shape(weight.bare.name):
         raise unsupported(node, "its weight is computed from other tensors")
     units, width = trace.shape(weight.bare.name)
