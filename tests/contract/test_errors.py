@@ -14,7 +14,14 @@ from support.serving import serving
 from hocket import errors
 from hocket.errors import CorruptPayload, HocketError, NotFound, Overloaded, Unavailable
 from hocket.rpc.channel import open_channel
-from hocket.rpc.errors import BY_REASON, MAX_MESSAGE_CHARS, STATUS, error_from, speaking_to
+from hocket.rpc.errors import (
+    BY_REASON,
+    MAX_MESSAGE_CHARS,
+    STATUS,
+    error_from,
+    is_unclear,
+    speaking_to,
+)
 from hocket.rpc.server import Registration
 
 EVERY_ERROR = [
@@ -95,6 +102,7 @@ async def test_an_error_crosses_the_wire_as_itself(kind: type[HocketError]) -> N
     assert type(caught.value) is kind
     assert caught.value.message == sent.message
     assert caught.value.details == {"field": "a.b", "where": "näh"}
+    assert is_unclear(caught.value) == (kind is HocketError)
 
 
 @pytest.mark.parametrize("method", [*KINDS, "writes"])
@@ -182,8 +190,12 @@ async def test_an_error_of_a_newer_service_comes_back_as_its_nearest_kin() -> No
         reason = "BRITTLE"
 
     async with serving(faulty(raising(Brittle("too brittle")))) as address:
-        with pytest.raises(HocketError, match="INVALID_ARGUMENT: too brittle"), speaking_to("it"):
+        with (
+            pytest.raises(HocketError, match="INVALID_ARGUMENT: too brittle") as caught,
+            speaking_to("it"),
+        ):
             await call(address, "unary_unary")
+    assert is_unclear(caught.value)
 
 
 @pytest.mark.parametrize("method", KINDS)
@@ -224,3 +236,4 @@ def test_statuses_that_no_hocket_service_wrote_are_read_too(
 ) -> None:
     bare = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=details)
     assert type(error_from(bare)) is kind
+    assert is_unclear(error_from(bare)) == (kind is HocketError)

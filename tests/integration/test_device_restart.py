@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from structlog.testing import capture_logs
+from support.clock import Sleepless
 from support.fake_aggregator import FakeAggregator
 from support.gate import Gate
 from support.limits import LIMIT_S
@@ -158,25 +159,6 @@ async def test_a_full_disk_does_not_outlive_the_task(tmp_path: Path) -> None:
         fake.finish()
         await asyncio.wait_for(running, LIMIT_S)
     assert fake.push_ids == []
-
-
-class Sleepless:
-    """A clock on which a sleep is over at once, and noted."""
-
-    def __init__(self, slept: list[float]) -> None:
-        self._now = 0.0
-        self._slept = slept
-
-    def now(self) -> float:
-        return self._now
-
-    def unix(self) -> float:
-        return self._now
-
-    async def sleep_until(self, deadline: float) -> None:
-        self._slept.append(deadline - self._now)
-        self._now = max(self._now, deadline)
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,25 @@ class ManualClock:
         self._now = end
 
 
+class Sleepless:
+    """A clock on which a sleep is over at once, and noted."""
+
+    def __init__(self, slept: list[float]) -> None:
+        self._now = 0.0
+        self._slept = slept
+
+    def now(self) -> float:
+        return self._now
+
+    def unix(self) -> float:
+        return self._now
+
+    async def sleep_until(self, deadline: float) -> None:
+        self._slept.append(deadline - self._now)
+        self._now = max(self._now, deadline)
+        await asyncio.sleep(0)
+
+
 async def settle(turns: int = SETTLE_TURNS) -> None:
     """Let every task that can run do so."""
     for _ in range(turns):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import torch
 from support.serving import sent
 from torch import Tensor
@@ -48,6 +49,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
     newer_after_pull: bool = False  # the version grows once a base was handed out
     outcome: Outcome = field(default_factory=lambda: Applied(Version(2), 0.5, 0))
     refuse_push: Exception | None = None  # of the next push
+    lost_answers: list[grpc.StatusCode] = field(default_factory=list)  # of pushes, once settled
     cut_push_at: int = 0  # end the next push once this many bytes have come
     stall_push_at: int = 0  # read no more of the next push once this many bytes have come
     known: set[Caller] = field(default_factory=set)  # empty: anyone
@@ -135,7 +137,7 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             self.version = Version(self.version + 1)
 
     async def PushUpdate(
-        self, requests: AsyncIterator[Any], _context: Any
+        self, requests: AsyncIterator[Any], context: Any
     ) -> AsyncIterator[pb.PushUpdateResponse]:
         header, payload = convert.push_header_from_pb((await anext(requests)).header)
         self._admit(Caller(header.device_id, header.incarnation))
@@ -164,6 +166,8 @@ class FakeAggregator(aggregator_pb2_grpc.AggregatorServiceServicer):
             self._settle(header, partial.finish())
             if hold_answer is not None:
                 await hold_answer.wait()
+        if self.lost_answers:
+            await context.abort(self.lost_answers.pop(0), "lost on its way back")
         outcome = convert.outcome_to_pb(self._settled[header.update_id])
         yield pb.PushUpdateResponse(outcome=outcome)
 

@@ -20,11 +20,14 @@ from hocket.core.update import Outcome, UpdateHeader
 from hocket.errors import CorruptPayload, HocketError, Unavailable, UnknownDevice
 from hocket.hosting.failpoint import Failpoint, reach
 from hocket.rpc.aggregator_client import UNPACED, AggregatorClient
+from hocket.rpc.errors import is_unclear
 from hocket.rpc.transfer import Pacer, PulledModel
 from hocket_device.lease import PASSING, LeaseHolder, retry_s
 from hocket_device.state import Tally
 
 T = TypeVar("T")
+
+UNCLEAR_TRIES = 10  # of one update; the first few would do for what mends itself
 
 log = structlog.get_logger()
 
@@ -106,12 +109,24 @@ class Courier:
     async def push(self, header: UpdateHeader, payload: Payload) -> Outcome:
         """Offer an update until it is settled, under the same update_id each time.
 
-        Raises HocketError when it is refused for good.
+        An error that `is_unclear` (a bug's, a proxy's) may come after the update was applied. So
+        it is offered again, as after a break of the line, until its first answer is heard; but not
+        for ever, since such an error may need a person.
+
+        Raises HocketError when it is refused for good, or unclear for the UNCLEAR_TRIES-th time.
         """
+        unclear = 0
 
         async def attempt(caller: Caller) -> Outcome:
+            nonlocal unclear
             speaking = replace(header, incarnation=caller.incarnation)
-            pushed = await self.aggregator.push(speaking, payload, pace=_Marked(self.up))
+            try:
+                pushed = await self.aggregator.push(speaking, payload, pace=_Marked(self.up))
+            except HocketError as error:
+                unclear += is_unclear(error)
+                if not is_unclear(error) or unclear == UNCLEAR_TRIES:
+                    raise
+                raise Unavailable(error.message) from error
             self.tally.bytes_up += pushed.num_bytes
             self.link = self.link.after_upload(pushed.num_bytes, pushed.seconds)
             return pushed.outcome

@@ -22,6 +22,7 @@ from hocket.core.terms import TaskTerms
 from hocket.core.update import Dropped, Outcome, UpdateHeader
 from hocket.errors import HocketError, NotFinite, StaleIncarnation
 from hocket.hosting.failpoint import Failpoint, reach
+from hocket.rpc.errors import is_unclear
 from hocket.rpc.transfer import PulledModel
 from hocket_device.courier import Courier
 from hocket_device.keeper import Keeper
@@ -159,7 +160,12 @@ class Performer:
         return False
 
     async def _send(self) -> ev.Event:
-        """See what is in the outbox through to its outcome."""
+        """See what is in the outbox through to its outcome.
+
+        Only who refuses an update says that it is not used. One whose end stays unclear may be part
+        of the model, so it is given up without being put back: an update that is lost costs one
+        training, as a kill does, but one that counts twice is never taken out again.
+        """
         parcel = self.keeper.parcel
         if parcel is None:
             raise RuntimeError("asked to push though the outbox is empty")
@@ -168,6 +174,10 @@ class Performer:
         except StaleIncarnation:
             raise
         except HocketError as error:
+            if is_unclear(error):
+                update = parcel.header.update_id
+                log.warning("update_given_up", update=update, problem=error.message)
+                return ev.Failed()
             reach(Failpoint.OUTCOME_KNOWN)
             self.courier.tally.updates_refused += 1
             log.warning("update_refused", problem=error.message, reason=error.reason)

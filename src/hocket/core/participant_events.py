@@ -74,7 +74,7 @@ class PushRefused:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """This training cannot go on, and nothing of it was sent."""
+    """This training comes to no outcome: it cannot go on, or its update was given up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class AggregatorClient:
 
         Raises Unavailable when the stream breaks: call again with the same header, and the
         transfer goes on where it broke off; an update that had arrived gets its first outcome
-        again. Other errors of hocket.errors are final.
+        again. So does an error that `is_unclear`. Other errors of hocket.errors are final.
         """
         call = self._push()
         try:

@@ -92,6 +92,14 @@ def error_from(error: grpc.aio.AioRpcError, peer: str = "the service") -> Hocket
     return kind(status.message, **info.metadata)
 
 
+def is_unclear(error: HocketError) -> bool:
+    """Whether it leaves open what became of the call, which may have done all that it was to do.
+
+    Such an error is of no kind: it carries no reason of Hocket's, or one that is not known here.
+    """
+    return type(error) is HocketError
+
+
 @contextmanager
 def speaking_to(peer: str) -> Iterator[None]:
     """Turn every AioRpcError raised inside into its HocketError."""
