@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from hocket_aggregator.snapshots.blobs import Blobs, open_blobs
+from support.disk_log import DiskLog, made_durable, synced
 from support.s3 import Bucket, s3_server
 
 from hocket.errors import NotFound, StartupError, StorageFailed, StorageFull
@@ -133,6 +134,20 @@ async def test_a_refusing_store_has_failed(
     for work in (blobs.put("a", b"1"), blobs.get("a"), blobs.names(), blobs.delete(["a"])):
         with pytest.raises(StorageFailed, match="s3://bucket/x"):
             await work
+
+
+async def test_a_blob_has_its_name_only_once_all_of_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs, log = open_blobs(tmp_path), DiskLog()
+    log.put(monkeypatch)
+    await blobs.put("versions/1", b"a ", b"first")
+    above, *entries = log.entries
+    assert above == synced(tmp_path)  # which has the new folder's name
+    assert entries == made_durable(tmp_path / "versions" / "1")
+    log.entries.clear()
+    await blobs.put("versions/1", b"second")
+    assert log.entries == made_durable(tmp_path / "versions" / "1")
 
 
 async def test_a_folder_in_the_way_has_failed(tmp_path: Path) -> None:

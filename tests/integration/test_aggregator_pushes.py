@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hocket_aggregator.aggregator import Limits
+from hocket_aggregator.pushes.intake import Intake
+from hocket_aggregator.pushes.staging import Staged
 from support.aggregating import CNN, WIDE, Running, aggregating, caller, fill, header, pulled, until
+from support.limits import LIMIT_S
 from support.scalar import device
 
 from hocket.core.ids import UpdateId, Version
-from hocket.core.update import Applied
+from hocket.core.update import Applied, Outcome
 from hocket.errors import CorruptPayload, Overloaded
+from hocket.learn.strategies import FedASMU
 from hocket.rpc import convert
 from hocket.rpc.chunks import chunks
 from hocket.v1 import aggregator_pb2 as pb
@@ -120,3 +126,53 @@ async def test_a_corrupted_body_drops_what_was_staged(running: Running) -> None:
         await running.push(header("a"), wrong)
     assert running.aggregator.staging.num_bytes == 0
     assert isinstance(await running.push_from("a", 1), Applied)
+
+
+@dataclass
+class Held:
+    """A server step that waits until the test lets it go on, and the calls that come to one."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+    began: threading.Event = field(default_factory=threading.Event)
+    calls: list[asyncio.Task[Any]] = field(default_factory=list)
+
+    def put(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Into the way of every step."""
+        step, finish = FedASMU.step, Intake.finish
+
+        def held(*given: Any) -> Any:
+            self.began.set()
+            assert self.go.wait(LIMIT_S)
+            return step(*given)
+
+        async def noted(intake: Intake, staged: Staged) -> Outcome:
+            call = asyncio.current_task()
+            assert call is not None
+            self.calls.append(call)
+            return await finish(intake, staged)
+
+        monkeypatch.setattr(FedASMU, "step", held)
+        monkeypatch.setattr(Intake, "finish", noted)
+
+
+async def test_a_push_whose_caller_goes_in_mid_step_is_applied_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, applied = Held(), Applied(Version(2), 0.5, 0)
+    held.put(monkeypatch)
+    async with aggregating(tmp_path, model=WIDE) as running:  # whose steps run in a thread
+        payload, staging = running.payload(fill(running.manifest, 0.5)), running.aggregator.staging
+        before = await pulled(running)
+        leaving = asyncio.create_task(running.client.push(header("a"), payload))
+        await until(held.began.is_set)
+        leaving.cancel()
+        (call,) = held.calls
+        await until(lambda: call.cancelling() > 0)  # the aggregator knows that nobody listens
+        assert staging.num_bytes == payload.header.wire_bytes
+        held.go.set()
+        assert (await running.status()).version == 2
+        assert staging.num_bytes == 0
+        again = await running.client.push(header("a"), payload)
+        assert (again.outcome, again.num_bytes) == (applied, 0)
+        assert torch.allclose(await pulled(running), before + 0.25, atol=1e-6)
+        assert (await running.status()).version == 2

@@ -19,7 +19,7 @@ from hocket_aggregator.journal.unjournalled import Unjournalled
 from hocket_aggregator.owner import Owner
 from hocket_aggregator.turn import Sink, Turn
 from support.aggregating import until
-from support.clock import ManualClock
+from support.clock import ManualClock, settle
 from support.limits import LIMIT_S
 from support.scalar import WORK, caller, device
 from support.scalar import update as scalar_update
@@ -286,7 +286,7 @@ async def test_what_was_done_is_told_before_the_owner_ends() -> None:
     async with owning(rule, journal=journal) as (owner, _, turns):
         push = asyncio.create_task(owner.handle(pushed("a")))
         await until(lambda: rule.steps == 1)
-        running = next(t for t in asyncio.all_tasks() if "Owner.run" in repr(t.get_coro()))
+        (running,) = tasks_of("Owner.run")
         running.cancel()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -299,6 +299,33 @@ async def test_what_was_done_is_told_before_the_owner_ends() -> None:
         assert any(isinstance(turn.event, Pushed) for turn in turns)
         with pytest.raises(Unavailable):
             await late
+
+
+async def test_told_to_end_it_finishes_the_step_begun_begins_no_other_and_leaves_no_timer() -> None:
+    rule = Held()
+    async with owning(rule, stop=Stop(wall_s=60.0)) as (owner, _, _):
+        for name in "ab":  # so that the second push is as good as the first
+            await owner.handle(BaseTaken(caller(name), Version(1)))
+        pushes = [asyncio.create_task(owner.handle(pushed(name))) for name in "ab"]
+        await until(lambda: rule.inside == 1)
+        assert len(tasks_of("Owner._tick_at")) == 1
+        (running,) = tasks_of("Owner.run")
+        running.cancel()
+        await settle()
+        assert not any(task.done() for task in (running, *pushes))
+        rule.go.set()
+        await asyncio.wait((running,))
+        assert any(isinstance(effect, Settled) for effect in await pushes[0])
+        with pytest.raises(Unavailable):
+            await pushes[1]
+        await settle()
+        assert tasks_of("Owner.") == []
+    assert rule.steps == 1
+
+
+def tasks_of(coroutine: str) -> list[asyncio.Task[object]]:
+    """The tasks at work on coroutines of this name."""
+    return [task for task in asyncio.all_tasks() if coroutine in repr(task.get_coro())]
 
 
 async def test_the_timer_is_armed_though_the_queue_is_never_empty() -> None:
