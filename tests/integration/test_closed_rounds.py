@@ -22,7 +22,7 @@ from support.aggregating import (
     until,
 )
 from support.clock import ManualClock
-from support.lives import digests, killed, recorded
+from support.lives import digests, killed, recorded, snapshots_of
 
 from hocket.core.scheduling import Rounds
 from hocket.core.update import Applied, Buffered, Dropped, DropReason
@@ -128,3 +128,24 @@ async def test_a_round_that_only_a_deadline_ended_outlives_the_snapshot_before_i
         assert [(r.version, r.update_ids) for r in records] == [(2, ("a-from-1",))]
     async with aggregating(copy, **FEDAVG) as again:
         assert await at_version(again, 2) == digest
+
+
+@pytest.mark.parametrize("durable", [True, False], ids=["sync", "none"])
+async def test_a_version_that_a_deadline_made_is_saved_at_a_clean_stop(
+    tmp_path: Path, durable: bool
+) -> None:
+    """Pulls and watchers have seen it, and with no journal nothing else would tell of it."""
+    clock = ManualClock()
+    async with aggregating(tmp_path, clock=clock, durable=durable, **FEDAVG) as running:
+        for name in "ab":
+            await running.push_from(name, 1)
+        await running.aggregator.keeper._save_from(running.aggregator.owner)
+        await clock.advance(DEADLINE_S)
+        digest = await at_version(running, 2)
+        stored = await snapshots_of(running)
+    newest = max((tmp_path / "snapshots").glob("*.json")).stem
+    assert {snapshot.version for snapshot in stored} == {1}
+    assert int(newest.partition("-")[0]) == 2
+    async with aggregating(tmp_path, durable=durable, **FEDAVG) as again:
+        assert await at_version(again, 2) == digest
+        assert [record.version async for record in again.client.list_versions()] == [2, 1]

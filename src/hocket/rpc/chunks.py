@@ -68,6 +68,13 @@ class Assembler:
         """Whether every byte of the body has come."""
         return self.received == self.header.wire_bytes
 
+    @property
+    def so_far(self) -> memoryview:
+        """The bytes taken so far, which nothing changes any more."""
+        if self._memory is None:
+            return memoryview(bytes(self._body))  # which may grow while somebody holds this
+        return self._memory[: self.received]
+
     def add(self, chunk: Chunk | pb.Chunk) -> memoryview:
         """Take the next chunk; its bytes, as they lie in the `memory` if that was given.
 

@@ -15,7 +15,7 @@ from hocket.core.update import UpdateHeader
 from hocket.errors import InvalidUpdate, Overloaded, StorageFull, Unavailable
 from hocket.learn.digest import octets_of
 from hocket.learn.pool import POOL
-from hocket.rpc.chunks import Assembler
+from hocket.rpc.chunks import MAX_CHUNK_BYTES, Assembler
 from hocket.rpc.push_message import Chunk
 from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal.entries import Discarded, Opened, Piece
@@ -114,6 +114,23 @@ class Staging:
         """The first of the journal's segments that holds a body's bytes, or may yet."""
         return min((body.segment for body in self._bodies.values()), default=self.journal.segment)
 
+    def carry(self) -> None:
+        """Have the journal hold from here on what has come of the bodies: older segments may go.
+
+        All in one go and in the order in which they began, since one of a device takes the place
+        of what it had begun before. One that is being applied stays where it is: its answer,
+        which is worth nothing without the body, may follow at any moment.
+        """
+        self._drop_abandoned()
+        for body in [body for body in self._bodies.values() if not body.applying]:
+            update_id, assembler = body.header.update_id, body.assembler
+            body.segment = self.journal.segment
+            body.ticket = self.journal.append(Opened(body.header, assembler.header))
+            so_far = assembler.so_far
+            for offset in range(0, len(so_far), MAX_CHUNK_BYTES):
+                data = so_far[offset : offset + MAX_CHUNK_BYTES]
+                body.ticket = self.journal.append(Piece(update_id, offset, data))
+
     def received(self, update_id: UpdateId) -> int:
         """Bytes of an update's body that have come; 0 if none is on its way."""
         body = self._bodies.get(update_id)
@@ -161,24 +178,33 @@ class Staging:
         body.reader = None  # a cycle would keep the memory for a while
 
     def _take(self, header: UpdateHeader, payload: PayloadHeader) -> Body:
-        broken = [b for b in self._bodies.values() if b.reader is None and not b.applying]
-        broken.sort(key=lambda body: body.touched_at)
-        free = self._limit_bytes - self.num_bytes
-        while free < payload.wire_bytes and broken:
-            oldest = broken.pop(0)
-            self._discard(oldest.header.update_id)
-            free += oldest.num_bytes
-        if free < payload.wire_bytes <= self._limit_bytes:
-            raise Overloaded(
-                f"{self._limit_bytes - free} bytes of other updates are on their way in; push "
-                f"again in {RETRY_AFTER_S:g} s",
-                RETRY_AFTER_S,
-            )
+        if payload.wire_bytes <= self._limit_bytes:  # else the assembler says that it never fits
+            self._make_room(payload.wire_bytes)
         assembler = Assembler(payload, self._limit_bytes, room_for(payload))
         body = Body(header, assembler, self.journal.segment)
         body.ticket = self.journal.append(Opened(header, payload))
         self._bodies[header.update_id] = body
         return body
+
+    def _make_room(self, num_bytes: int) -> None:
+        """Discard broken bodies, the oldest first, as far as needed; none where all are too few.
+
+        Raises Overloaded.
+        """
+        broken = [b for b in self._bodies.values() if b.reader is None and not b.applying]
+        broken.sort(key=lambda body: body.touched_at)
+        free, going = self._limit_bytes - self.num_bytes, list[Body]()
+        while free < num_bytes and broken:
+            going.append(broken.pop(0))
+            free += going[-1].num_bytes
+        if free < num_bytes:
+            raise Overloaded(
+                f"{self._limit_bytes - free} bytes of other updates are on their way in; push "
+                f"again in {RETRY_AFTER_S:g} s",
+                RETRY_AFTER_S,
+            )
+        for body in going:
+            self._discard(body.header.update_id)
 
     def _drop_those_of(self, device_id: DeviceId) -> None:
         theirs = [b for b in self._bodies.values() if b.header.device_id == device_id]
@@ -233,7 +259,10 @@ class Staged:
         """
         self.staging.touch(self.body, self)
         payload = self.body.assembler.whole()
-        await self.staging.journal.written(self.body.ticket)
+        ticket = None
+        while ticket != self.body.ticket:  # it may be carried meanwhile
+            ticket = self.body.ticket
+            await self.staging.journal.written(ticket)
         self.staging.touch(self.body, self)
         self.body.applying += 1
         return payload

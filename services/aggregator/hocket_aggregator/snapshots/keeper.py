@@ -12,11 +12,12 @@ import structlog
 
 from hocket.core.clock import Clock
 from hocket.core.events import TaskFinished
+from hocket.core.ids import Version
 from hocket.errors import HocketError
 from hocket_aggregator.finishing import finished
 from hocket_aggregator.job import Core
 from hocket_aggregator.journal import AnyJournal, Unjournalled
-from hocket_aggregator.journal.reader import drop_before
+from hocket_aggregator.journal.reader import drop_before, file_of, segments
 from hocket_aggregator.journal.retention import oldest_within
 from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.staging import Staging
@@ -27,6 +28,9 @@ from hocket_aggregator.turn import Turn
 log = structlog.get_logger()
 
 AGAIN_S = 5.0  # after a snapshot that failed
+MUCH = 4  # times the bytes of bodies on their way: so that writing them again costs little beside
+
+Covered = tuple[int, Version]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Keeper:
         self._clock = clock
         self._retention = retention
         self._recorded = recorded  # returns once the answers given so far are on record
-        self._saved = -1  # updates that the newest snapshot covers
+        self._saved: Covered | None = None  # what the newest snapshot covers
         self._due = asyncio.Event()
         self._saving = asyncio.Lock()
 
@@ -72,7 +76,7 @@ class Keeper:
 
     def covers(self, core: Core) -> None:
         """A snapshot of this very state is there already."""
-        self._saved = _settled(core)
+        self._saved = _covered(core)
 
     async def run(self, owner: Owner) -> None:
         """Save until cancelled. A snapshot that fails is tried again: the journal has it all."""
@@ -81,7 +85,7 @@ class Keeper:
             try:
                 if failed:
                     await self._recorded()  # each attempt begins a segment: none while this fails
-                await finished(self._save_from(owner))
+                await finished(self._save_from(owner, anyway=await self._is_long()))
                 failed = False
             except HocketError as error:
                 failed = True
@@ -97,18 +101,19 @@ class Keeper:
         this state: nobody has had an answer to that, and it will be pushed again.
         """
         async with self._saving:
-            if self._saved != _settled(core):
+            if self._saved != _covered(core):
                 await self._journal.all_synced()
-                await self._store(self._taker()(core, digest), _settled(core))
+                await self._store(self._taker()(core, digest), _covered(core))
 
-    async def _save_from(self, owner: Owner) -> None:
+    async def _save_from(self, owner: Owner, *, anyway: bool = False) -> None:
+        """Save what is new; if nothing is, only if it is to be done `anyway`."""
         async with self._saving:
             take = self._taker()
 
-            def work(core: Core, _: object) -> tuple[Snapshot, int] | None:
-                if _settled(core) == self._saved:
+            def work(core: Core, _: object) -> tuple[Snapshot, Covered] | None:
+                if _covered(core) == self._saved and not anyway:
                     return None
-                return take(core, owner.newest_digest), _settled(core)
+                return take(core, owner.newest_digest), _covered(core)
 
             taken = await owner.transact(work, heavy=True)
             if taken is not None:
@@ -136,17 +141,47 @@ class Keeper:
 
         return take
 
-    async def _store(self, snapshot: Snapshot, settled: int) -> None:
+    async def _is_long(self) -> bool:
+        """Whether `every_bytes` of journal follow the newest snapshot, whatever came of them.
+
+        Bodies that break off settle nothing, but only a snapshot lets go of their bytes. Those of
+        earlier lives and of snapshots that failed count as well.
+        """
+        stored = await self._snapshots.stored()
+        first = stored[-1].segment if stored else 0
+        try:
+            return await self._bytes_from(first) >= self._retention.every_bytes
+        except OSError as error:  # the next look tries again
+            log.warning("journal_not_measured", folder=str(self._folder), cause=str(error))
+            return False
+
+    async def _bytes_from(self, first: int) -> int:
+        """Bytes of journal from that segment on. Raises OSError."""
+        here, num_bytes = self._journal.segment, self._journal.num_bytes
+        return num_bytes + await asyncio.to_thread(_bytes_between, self._folder, first, here)
+
+    async def _store(self, snapshot: Snapshot, covered: Covered) -> None:
         await self._snapshots.save(snapshot)
-        self._saved = settled
+        self._saved = covered
         log.info("snapshot_saved", version=snapshot.newest.version, segment=snapshot.segment)
         try:
             limit_bytes = self._retention.journal_bytes
             oldest = await asyncio.to_thread(oldest_within, self._folder, limit_bytes)
             first = await self._snapshots.prune(self._retention.kept, oldest)
             await asyncio.to_thread(drop_before, self._folder, first)
+            await self._carry_bodies()
         except OSError as error:  # more stays than needs to; the next snapshot tries again
             log.warning("journal_not_shortened", folder=str(self._folder), cause=str(error))
+
+    async def _carry_bodies(self) -> None:
+        """Let bodies that are long on their way hold back no more of the journal than its limits.
+
+        The snapshots to come can do without the segments in which they began.
+        """
+        retention, staging = self._retention, self._staging
+        most = max(retention.journal_bytes, retention.every_bytes, MUCH * staging.num_bytes)
+        if await self._bytes_from(staging.oldest_segment) > most:
+            staging.carry()
 
     async def _pause(self) -> None:
         """Until `every_s` have passed, or a snapshot is due for another reason."""
@@ -163,7 +198,14 @@ class Keeper:
                     await waiting
 
 
-def _settled(core: Core) -> int:
-    """Rises with whatever a snapshot would have to cover."""
+def _covered(core: Core) -> Covered:
+    """Differs where a snapshot has more to cover: a round's deadline settles nothing."""
     state = core.state
-    return state.updates_accepted + state.updates_rejected + (state.finished is not None)
+    settled = state.updates_accepted + state.updates_rejected + (state.finished is not None)
+    return settled, core.newest.version
+
+
+def _bytes_between(folder: Path, first: int, end: int) -> int:
+    """Of the segments from `first` to the one before `end`."""
+    between = [number for number in segments(folder) if first <= number < end]
+    return sum(file_of(folder, number).stat().st_size for number in between)
