@@ -48,7 +48,7 @@ def replay(
     history: HistoryOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Rebuild a version from snapshot and journal, and compare its digest with the record.
+    """Rebuild a version from snapshot and journal, and compare its digest with the record, if any.
 
     With --history: live through a recorded history, and compare every version's digest.
     """
@@ -67,14 +67,15 @@ def replay(
     origin = Origin.read(folder) if task is None else Origin(str(task), str(Path.cwd()))
     known = _task(origin)
     rebuilt = asyncio.run(rebuild(set_up(known), folder, version, output=output_file))
-    recorded = read_digest(folder, rebuilt.version) or rebuilt.digest
+    recorded = read_digest(folder, rebuilt.version)
+    differs = recorded is not None and recorded != rebuilt.digest
     if output is Format.JSON:
         print_json(
             {
                 "version": rebuilt.version,
                 "digest": rebuilt.digest,
                 "recorded_digest": recorded,
-                "equal": rebuilt.digest == recorded,
+                "equal": None if recorded is None else not differs,
                 "snapshot": rebuilt.snapshot,
                 "updates": rebuilt.updates,
                 "path": None if output_file is None else str(output_file),
@@ -85,13 +86,16 @@ def replay(
             f"version {rebuilt.version}  digest {rebuilt.digest}  (snapshot {rebuilt.snapshot} "
             f"and {rebuilt.updates} updates)"
         )
-    if rebuilt.digest != recorded:
+    if differs:
         raise CorruptState(
             f"version {rebuilt.version} was recorded with digest {recorded}, and is rebuilt with "
             f"{rebuilt.digest}: snapshot or journal of {folder} are not what they were"
         )
     if output is Format.TABLE:
-        typer.echo("as recorded, bit for bit")
+        if recorded is None:
+            typer.echo(f"not on record in {folder}: there is no digest to compare it with")
+        else:
+            typer.echo("as recorded, bit for bit")
         if output_file is not None:
             typer.echo(f"written to {output_file}")
 
