@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import xxhash
+from hocket_device.lease import LONGEST_WAIT_S, retry_s
+from support.scalar import caller, coordinator, device, update
 
 from hocket import errors
+from hocket.core.device import DeviceState
+from hocket.core.events import BaseTaken, DeviceSeen, Pushed, Subscribed, Tick
+from hocket.core.ids import Version
 from hocket.core.manifest import Manifest, TensorSpec
 from hocket.core.submodel import ChannelRule, SubmodelSpec
 from hocket.learn.codecs import Codec, Fp16, Int8, Raw, TopK
@@ -20,9 +25,11 @@ from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.layout import ChannelGraph, Group, Segment
 from hocket.learn.submodels.plan import plan_of
 from hocket.rpc.errors import STATUS
+from hocket.sim import courier as simulated
 from hocket.v1 import types_pb2
 
-PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 
 # Raised in services and commands before anything is served, or only as the root of others.
 NEVER_SENT = {
@@ -150,3 +157,34 @@ def test_half_of_the_demo_s_model_is_as_the_page_says() -> None:
             assert f"| `{whole.name}` | {shapes[0]} | {shapes[1]} " in PAGE
         else:
             assert f"`{whole.name}`" in section("Submodels")
+
+
+def test_devices_wait_as_long_between_two_tries_as_the_pages_say() -> None:
+    told = re.search(r"from 0 to min\((\d+) s, ([\d.]+) s \S\n2\^attempt\)", section("Connections"))
+    assert told
+    longest_s, first_s = map(float, told.groups())
+    waits = [retry_s(errors.Unavailable("down"), attempt, lambda: 1.0) for attempt in range(20)]
+    assert waits == [min(longest_s, first_s * 2**attempt) for attempt in range(20)]
+    assert longest_s == LONGEST_WAIT_S == simulated.LONGEST_WAIT_S
+    for page in ("services/device/README.md", "docs/simulator.md"):
+        assert f"at most {longest_s:g} s" in (ROOT / page).read_text(encoding="utf-8"), page
+
+
+def test_a_base_outlasts_silence_and_its_lease_but_not_a_subscription_without_training() -> None:
+    assert len(re.findall(r"\[kept\]\(#pulling-a-model\) until it is\s+too stale", PAGE)) == 2
+    base = Version(1)
+    c = coordinator(train_timeout_s=60.0, staleness_limit=50)
+    for name in ("silent", "expired", "left", "idle", "quick"):
+        c.handle(DeviceSeen(device(name)), 0.0)
+        c.handle(Subscribed(caller(name)), 0.0)
+        c.handle(BaseTaken(caller(name), base), 0.0)
+    c.handle(Pushed(update("quick", base)), 1.0)
+    c.handle(DeviceSeen(device("expired", state=DeviceState.EXPIRED)), 2.0)
+    c.handle(DeviceSeen(device("left", state=DeviceState.LEFT)), 2.0)
+    c.handle(Tick(), 100.0)
+    held = {name: c.versions.held_by(caller(name).device_id) for name in ("silent", "idle")}
+    assert held == {"silent": base, "idle": base}
+    c.handle(Subscribed(caller("idle")), 101.0)
+    assert dict(c.versions.holds) == {
+        caller(name).device_id: base for name in ("silent", "expired", "left")
+    }

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.book import Book
-from support.chaos import Campaign, run_campaign
+from support.chaos import EXAMINED, IN_RECOVERY, Campaign, run_campaign
 from support.crash_fleet import FEDASMU, FEDBUFF
 from support.troubles import PLACES, Target
 
@@ -61,6 +61,8 @@ async def test_nothing_is_lost_and_nothing_applied_twice(
             counted[what] += count
     planned = sum(2 * campaign.rounds[target] * len(PLACES[target]) for target in Target)
     assert kills.total() == planned
+    # A process that was killed before it served has left nothing new to examine.
+    assert book.counts[EXAMINED] + book.counts[IN_RECOVERY] == planned
     assert len(CAMPAIGNS) * planned >= LEAST_KILLS
 
 

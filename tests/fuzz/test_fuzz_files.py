@@ -50,8 +50,12 @@ def test_task_files(tmp_path: Path) -> None:
     rates = b'[submodel]\nkind = "distreal"\nrates = [0.5, [0.1]]\n'
     small = b'[model]\nfunction = "m:f"\n[data]\nkind = "digits"\n' + rates
     deep = b"[model]\nfunction='m:f'\narguments=" + b"[" * 300 + b"]" * 300 + b"\n"
+    digits = [
+        small + b"[stop]\nversions = " + number for number in (b"9" * 5000, b"0x" + b"f" * 5000)
+    ]
+    sound = [whole, small, small, deep, *digits]
     read: list[Task] = []
-    sensible = fuzz_file(file, [whole, small, small, deep], lambda: read.append(load_task(file)))
+    sensible = fuzz_file(file, sound, lambda: read.append(load_task(file)))
     assert sensible == len(read) > 0
 
 

@@ -1,4 +1,7 @@
-"""Whatever becomes of a journal, nothing comes out of it that did not go in."""
+"""Whatever becomes of a journal, nothing comes out of it that did not go in.
+
+The reader is given `fuzzing.INPUTS` damaged segments, and as many sealed around damaged heads.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,12 @@ from hocket_aggregator.journal.entries import (
     Piece,
     Settled,
 )
+from hocket_aggregator.journal.frame import BEGINNING_BYTES, Beginning, Place, draft_of
 from hocket_aggregator.journal.heads import Kind, entry_of, head_of
 from hocket_aggregator.journal.reader import cut_torn_tail
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.fuzzing import FIXED, scripts, tampered
 from support.journals import (
     ONE_OF_EACH,
     entries_in,
@@ -124,7 +130,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, byte
 
 
 @given(st.data())
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_whatever_happens_to_a_file_only_what_was_written_comes_back(
     sound: tuple[Path, bytes, list[Entry]], data: st.DataObject
 ) -> None:
@@ -136,13 +142,9 @@ def test_whatever_happens_to_a_file_only_what_was_written_comes_back(
         changed[start : start + length] = data.draw(
             st.binary(max_size=60) | st.just(whole[40:200]) | st.just(b"\0" * length)
         )
-    file.write_bytes(changed)
-    found, damage = what_is_read(file)
-    if damage is not None:
-        assert damage.details["file"] == str(file)
-        assert 0 <= int(damage.details["offset"]) <= len(changed)
+    found = judged(file, bytes(changed), written)
+    if found is None:
         return
-    assert found == written[: len(found)]
     cut_torn_tail(file.parent)
     assert entries_in(file.parent) == found
     assert cut_torn_tail(file.parent) == 0
@@ -158,6 +160,63 @@ def test_a_file_of_random_bytes_holds_nothing(
     found, damage = what_is_read(file)
     assert found == []
     assert damage is None or damage.details == {"file": str(file), "offset": "0"}
+
+
+@FIXED
+@given(scripts)
+def test_a_tampered_segment_holds_what_was_written_first_or_is_damaged(
+    sound: tuple[Path, bytes, list[Entry]], script: bytes
+) -> None:
+    file, whole, written = sound
+    judged(file, tampered(whole, script), written)
+
+
+def test_a_sealed_record_is_an_entry_or_damage_at_its_offset(
+    sound: tuple[Path, bytes, list[Entry]],
+) -> None:
+    """The checksums are right, so that all that they cover is looked at."""
+    file, first = sound[0], settled("first")
+    sensible = 0
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        nonlocal sensible
+        file.write_bytes(b"".join(sealed_segment(first, script)))
+        found, damage = what_is_read(file)
+        if damage is not None:
+            offset = BEGINNING_BYTES + draft_of(first, 0).num_bytes
+            assert damage.details == {"file": str(file), "offset": str(offset)}
+            return
+        before, entry = found
+        assert before == first
+        assert again(entry) == entry
+        sensible += 1
+
+    decode()
+    assert sensible > 0
+
+
+def sealed_segment(first: Entry, script: bytes) -> Iterator[bytes]:
+    """A sound record, and one of some kind whose head was tampered with and hashed anew."""
+    mark = b"the mark"
+    yield Beginning(1, mark, 0).encode()
+    yield draft_of(first, 0).prefix(Place(mark, 1, BEGINNING_BYTES, 0))
+    draft = draft_of(ONE_OF_EACH[script[-1] % len(ONE_OF_EACH)], 0)
+    yield replace(draft, head=tampered(draft.head, script)).prefix(Place(mark, 2, 0, 0))
+    yield bytes(draft.data)
+
+
+def judged(file: Path, segment: bytes, written: list[Entry]) -> list[Entry] | None:
+    """What is read of it, which is the first of what was written; None for damage within it."""
+    file.write_bytes(segment)
+    found, damage = what_is_read(file)
+    if damage is not None:
+        assert damage.details["file"] == str(file)
+        assert 0 <= int(damage.details["offset"]) <= len(segment)
+        return None
+    assert found == written[: len(found)]
+    return found
 
 
 def what_is_read(file: Path) -> tuple[list[Entry], CorruptState | None]:

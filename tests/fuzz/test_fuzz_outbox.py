@@ -1,4 +1,7 @@
-"""The outbox with anything in it: a typed error or an update."""
+"""The outbox with anything in it: a typed error or an update.
+
+Bytes and headers are each given `fuzzing.INPUTS` inputs, besides a few hundred of the slower kinds.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pytest
 from hocket_device.outbox import Parcel, read_parcel, write_parcel
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fuzzing import FIXED, samples, scripts, tampered
 from support.parcels import parcels, sealed
 
 from hocket.errors import CorruptState
@@ -25,6 +29,59 @@ words = st.recursive(
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("outbox") / "outbox-1.update"
+
+
+@pytest.fixture(scope="module")
+def sound(file: Path) -> list[bytes]:
+    """A few updates as they are kept."""
+    kept: list[bytes] = []
+    for parcel in samples(parcels):
+        write_parcel(parcel, file)
+        kept.append(file.read_bytes())
+    return kept
+
+
+def judged(file: Path, kept: bytes) -> bool:
+    """Whether it is an update, with the body that it tells of, rather than a typed error."""
+    file.write_bytes(kept)
+    try:
+        parcel = read_parcel(file)
+    except CorruptState as error:
+        assert str(file) in error.message  # noqa: PT017 -- none need be raised
+        return False
+    return memoryview(parcel.payload.body).nbytes == parcel.payload.header.wire_bytes
+
+
+def test_any_bytes_are_a_typed_error_or_an_update(file: Path, sound: list[bytes]) -> None:
+    sensible = 0
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        nonlocal sensible
+        whole = sound[script[-1] % len(sound)]
+        damaged = tampered(whole, script)
+        is_update = judged(file, damaged)
+        assert is_update == (damaged == whole)
+        sensible += is_update
+
+    decode()
+    assert sensible > 0
+
+
+def test_any_sealed_line_is_a_typed_error_or_an_update(file: Path, sound: list[bytes]) -> None:
+    """The checksum is right, so that all that follows it is looked at."""
+    sensible = 0
+
+    @FIXED
+    @given(scripts)
+    def decode(script: bytes) -> None:
+        nonlocal sensible
+        line, body = sound[script[-1] % len(sound)][HEADERS_AT:].split(b"\n", 1)
+        sensible += judged(file, sealed(tampered(line, script), body))
+
+    decode()
+    assert sensible > 0
 
 
 @given(parcel=parcels, data=st.data())

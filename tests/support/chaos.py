@@ -1,4 +1,4 @@
-"""A fleet in training whose processes are killed again and again, and everything checked."""
+"""A fleet in training whose processes are killed again and again, and all checked after each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from hocket.rpc.registry_client import RegistryClient
 
 NUM_DEVICES = 2
 NUM_WITNESSES = 2
-COMMAND_EVERY = 8  # examinations: `hocket replay` loads torch anew each time
+COMMAND_EVERY = 16  # examinations: `hocket replay` loads torch anew each time
+NOTICED_S = 0.1  # until an end that has come is seen
+EXAMINED = "kills examined"
+IN_RECOVERY = "killed before it served"  # the next examination is of both kills
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Chaos:
             told = await self.auditor.replay_by_command()
             assert told["equal"], told
             self.book.counts["replays by command equal"] += 1
+        self.book.counts["examinations"] += 1
         async with self._changed:
             self._ended = self._begun
             self._changed.notify_all()
@@ -77,15 +81,36 @@ class Chaos:
     async def trouble(
         self, process: Supervised, trouble: Trouble, examine: Callable[[], Awaitable[None]]
     ) -> None:
-        """Kill it at work, and again at the place; then have what is left examined."""
+        """Kill it at work, and again at the place; each time have what is left examined."""
         await asyncio.sleep(trouble.after_s)
         await process.kill()
         self.kills[f"{trouble.target} at random"] += 1
-        await process.start(trouble.place, trouble.count)
-        await process.died()
+        armed = self.fleet.home / f"{process.name}.armed"
+        if trouble.in_recovery:
+            armed.touch()
+        await process.start(trouble.place, trouble.count, armed)
+        if await self._lives_on(process, armed):
+            await examine()
+            self.book.counts[EXAMINED] += 1
+            armed.touch()
+            await process.died()
+        else:
+            self.book.counts[IN_RECOVERY] += 1
+        _disarm(armed)
         self.kills[f"{trouble.target} {trouble.place}"] += 1
         await process.serve()
         await examine()
+        self.book.counts[EXAMINED] += 1
+
+    async def _lives_on(self, process: Supervised, armed: Path) -> bool:
+        """Whether it serves, and nothing ends it from here on while `armed` is not there."""
+        if not await process.served():
+            return False
+        if _disarm(armed):
+            await asyncio.sleep(NOTICED_S)
+            if not process.alive:
+                await process.died()
+        return process.alive
 
     async def run(self, plan: dict[Target, list[Trouble]]) -> None:
         """All troubles; those of the aggregator set the pace, the others come in between."""
@@ -109,6 +134,13 @@ class Chaos:
         for number, trouble in enumerate(plan):
             device = self.fleet.devices[number % len(self.fleet.devices)]
             await self.trouble(device, trouble, self.examined)
+
+
+def _disarm(file: Path) -> bool:
+    """Take the file away; whether it was there."""
+    there = file.exists()
+    file.unlink(missing_ok=True)
+    return there
 
 
 async def run_campaign(

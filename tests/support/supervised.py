@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from support.limits import LIMIT_S
 
 from hocket.cli.processes import Process, Service
+from hocket.errors import StartupError
 from hocket.hosting.failpoint import VARIABLE, Failpoint
 
 KILLED = -9
@@ -40,10 +42,16 @@ class Supervised:
         """Whether a process runs."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, place: Failpoint | None = None, count: int = 1) -> Supervised:
-        """Begin a life; one with a `place` ends when that is reached for the `count`-th time."""
+    async def start(
+        self, place: Failpoint | None = None, count: int = 1, while_there: Path | None = None
+    ) -> Supervised:
+        """Begin a life; one with a `place` ends when that is reached for the `count`-th time.
+
+        With `while_there` it counts only while there is such a file.
+        """
         assert not self.alive, f"{self.name} runs already"
-        armed = {} if place is None else {VARIABLE: f"{place}:{count}"}
+        condition = "" if while_there is None else f":{while_there}"
+        armed = {} if place is None else {VARIABLE: f"{place}:{count}{condition}"}
         environment = self.service.environment | armed
         self._killed_only, self._may_end = place is not None, False
         self._process = await Process.start(replace(self.service, environment=environment))
@@ -54,6 +62,15 @@ class Supervised:
     async def ready(self) -> dict[str, Any]:
         """What it said once it served."""
         return await self._current.ready(LIMIT_S)
+
+    async def served(self) -> bool:
+        """Wait until it serves, or was killed on its way there."""
+        try:
+            await self.ready()
+        except StartupError:
+            await self.died()
+            return False
+        return True
 
     async def serve(self) -> Supervised:
         """Begin a life that nothing ends, and wait until it serves."""

@@ -24,7 +24,8 @@ class Trouble:
     target: Target
     after_s: float  # the first: so long after its recovery was found to be sound
     place: Failpoint  # the second: there, when it is reached for the `count`-th time
-    count: int
+    count: int  # from when what the first has left was examined
+    in_recovery: bool = False  # the second strikes before it serves, if it comes to the place then
 
 
 # Places, and the most times that they are passed before: more where they come by often.
@@ -51,6 +52,13 @@ PLACES: dict[Target, dict[Failpoint, int]] = {
         Failpoint.OUTCOME_KNOWN: 3,
     },
 }
+# What a start may pass as well: in every other round it is the recovery that is killed there.
+PASSED_IN_RECOVERY = {
+    Failpoint.MID_SNAPSHOT,
+    Failpoint.BEFORE_MANIFEST,
+    Failpoint.BEFORE_RECORDS,
+    Failpoint.BEFORE_REGISTRY_SAVE,
+}
 LONGEST_S = 1.0  # until a kill at random
 
 
@@ -58,11 +66,11 @@ def troubles(target: Target, rounds: int, seed: int) -> list[Trouble]:
     """Every place of the target `rounds` times, in some order."""
     chance = random.Random(f"{seed} {target}")
     plan: list[Trouble] = []
-    for _ in range(rounds):
+    for number in range(rounds):
         places = list(PLACES[target].items())
         chance.shuffle(places)
-        plan += [
-            Trouble(target, LONGEST_S * chance.random(), place, chance.randint(1, most))
-            for place, most in places
-        ]
+        for place, most in places:
+            after_s, count = LONGEST_S * chance.random(), chance.randint(1, most)
+            in_recovery = number % 2 == 1 and place in PASSED_IN_RECOVERY
+            plan.append(Trouble(target, after_s, place, 1 if in_recovery else count, in_recovery))
     return plan

@@ -1,6 +1,7 @@
 """Named places at which a crash test has the process killed, as by SIGKILL; elsewhere, nothing.
 
-HOCKET_FAILPOINT=NAME:N kills this process when it reaches the place for the N-th time.
+HOCKET_FAILPOINT=NAME:N kills this process when it reaches the place for the N-th time;
+HOCKET_FAILPOINT=NAME:N:FILE counts only while FILE is there.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from enum import StrEnum
+from pathlib import Path
 
 from hocket.hosting.settings import WrongSettings
 
@@ -35,23 +37,30 @@ class Failpoint(StrEnum):
 
 
 _armed: dict[Failpoint, int] = {}  # how often each may still be passed, this time included
+_while_there: dict[Failpoint, Path] = {}
 
 
 def arm(setting: str) -> None:
-    """Take NAME:N in. Raises WrongSettings."""
-    name, _, count = setting.partition(":")
+    """Take NAME:N or NAME:N:FILE in. Raises WrongSettings."""
+    name, _, rest = setting.partition(":")
+    count, _, file = rest.partition(":")
     try:
-        _armed[Failpoint(name)] = int(count)
+        place, times = Failpoint(name), int(count)
     except ValueError:
         known = ", ".join(Failpoint)
         raise WrongSettings(
-            f"{VARIABLE} is {setting!r}; write NAME:N with one of {known}"
+            f"{VARIABLE} is {setting!r}; write NAME:N or NAME:N:FILE with one of {known}"
         ) from None
+    _armed[place] = times
+    if file:
+        _while_there[place] = Path(file)
 
 
 def reach(place: Failpoint) -> None:
     """The process has come to `place`."""
     if not _armed or place not in _armed:
+        return
+    if place in _while_there and not _while_there[place].exists():
         return
     _armed[place] -= 1
     if _armed[place] <= 0:

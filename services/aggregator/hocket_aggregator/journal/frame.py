@@ -177,7 +177,9 @@ class FrameHeader:
         if padding != bytes(self.padding):
             return False
         (digest,) = _HASH.unpack_from(self.raw, _HEADER.size)
-        if digest != xxhash.xxh3_64_intdigest(self.raw[: _HEADER.size] + head):
+        found = xxhash.xxh3_64(self.raw[: _HEADER.size])
+        found.update(head)  # not copied: it may be large
+        if digest != found.intdigest():
             return False
         return self.data_hash == xxhash.xxh3_64_intdigest(data)
 

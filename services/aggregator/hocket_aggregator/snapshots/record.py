@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Annotated, Any
 
 import xxhash
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import ConfigDict, FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import Buffer
 
 from hocket.core.manifest import Manifest
@@ -24,6 +24,7 @@ BlobName = Annotated[str, StringConstraints(pattern=r"^tensors/[0-9a-f]{32}\.saf
 VersionNumber = Annotated[int, Field(ge=1, lt=10**10)]
 Segment = Annotated[int, Field(ge=0, lt=10**10)]
 Count = Annotated[int, Field(ge=0)]
+Names = Annotated[list[str], FailFast()]  # one complaint is told, and a million take room
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -83,8 +84,8 @@ class SnapshotRecord:
     memory_facts: dict[str, Any]
     slots_facts: dict[str, Any]
     tensors: dict[str, BlobName]  # "memory/..." and "slots/...": in which blob each is
-    pending_ids: list[str]
-    contributors: list[str]
+    pending_ids: Names
+    contributors: Names
     updates_accepted: Count
     updates_rejected: Count
     triggers_sent: Count
