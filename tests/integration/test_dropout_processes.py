@@ -10,7 +10,9 @@ from support.searching import tiny_task
 from typer.testing import CliRunner
 
 from hocket.cli.app import app
+from hocket.task import load_task
 from hocket.task.dropout_table import read_dropout_table
+from hocket.task.setup import set_up
 
 
 def command(folder: Path, out: str) -> list[str]:
@@ -42,3 +44,9 @@ def test_a_search_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert again.exit_code == 0, again.output
     assert "generation 1/1: 4 vectors, 4 tried before" in again.stderr
     assert "uniform vectors beside the row that costs no more" in again.stdout
+
+    file = tmp_path / "tiny.toml"
+    lines = again.stdout.rstrip().rsplit("\n", 4)[1:]
+    assert lines[0] == f"for devices to choose from the table, put into {file}:"
+    file.write_text(file.read_text() + "\n".join(lines[1:]))  # as somebody who believes it
+    assert set_up(load_task(file)).terms.dropout_rows == tuple(row.drop for row in rows)

@@ -230,9 +230,13 @@ def test_on_ray_the_same_table_is_found(
     assert (there / "table.toml").read_bytes() == tried.table.read_bytes()
 
 
-def test_with_measure_every_row_has_the_seconds_of_a_step(tried: Tried) -> None:
+def test_with_measure_every_row_has_the_seconds_of_a_step_and_is_the_same_row(
+    tried: Tried, ended: Ended
+) -> None:
     done = tried(measure=True)
     rows = read_dropout_table(tried.table).row
+    unmeasured = tuple(replace(row, seconds=None) for row in rows)
+    assert unmeasured == read_dropout_table(ended.tried.table).row
     assert all(row.seconds is not None and 0 < row.seconds < 10 for row in rows)
     assert all(one.seconds for one in done.findings.uniform.values())
 
@@ -297,7 +301,7 @@ def test_places_are_looked_at_before_anything_is_tried(tried: Tried) -> None:
 def test_a_model_of_which_nothing_can_be_dropped_is_refused(tried: Tried) -> None:
     text = tried.task.read_text().replace("digits_cnn", "mlp")
     tried.task.write_text(text + "\n[model.arguments]\ninputs = 64\nclasses = 10\n")
-    with pytest.raises(ModelError, match="mlp has filters that could be dropped"):
+    with pytest.raises(ModelError, match="no part of this model can be left out: it has no layer"):
         tried()
 
 

@@ -64,6 +64,7 @@ class Running:
     stub: Any
     setup: Setup
     clock: Clock
+    address: str
 
     @property
     def manifest(self) -> Manifest:
@@ -152,7 +153,7 @@ async def aggregating(
         channel = await stack.enter_async_context(open_channel(address))
         client = AggregatorClient(channel, address)
         stub = pb_grpc.AggregatorServiceStub(channel)
-        running = Running(aggregator, client, stub, setup, clock)
+        running = Running(aggregator, client, stub, setup, clock, address)
         await running.see(*(device(name) for name in devices))
         yield running
         aggregator.end_streams()

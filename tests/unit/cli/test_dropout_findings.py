@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from hocket.cli.dropout.findings import Candidate, Findings
 from hocket.cli.dropout.jobs import Common, Job, JobFiles, Place, Row
 from hocket.cli.dropout.page import beside_cells
 from hocket.cli.dropout.settings import SCALES, Settings
+from hocket.cli.dropout.usage import lines_for
 from hocket.errors import CorruptState
 
 
@@ -134,6 +136,44 @@ def test_with_one_seed_nothing_is_told() -> None:
     assert list(known.statements) == [
         "With one final seed it cannot be told whether a difference is more than chance."
     ]
+
+
+def test_rows_that_are_outpaced_on_this_machine_are_named_and_stay() -> None:
+    """The second takes longer than the third, which scores higher; the first as long as it."""
+    timed = [
+        replace(candidate(cost, cost, cost, cost), seconds=seconds)
+        for cost, seconds in ((0.1, 2.0), (0.2, 2.5), (0.6, 2.1), (0.9, 4.0))
+    ]
+    known = findings(*timed, u8=candidate(0.95, 0.5, 0.6, 0.4))
+    assert known.outpaced == tuple(timed[:2])
+    *_, last = known.statements
+    assert last.startswith("On this machine 2 of 4 rows (cost 0.1000, 0.2000) take no less time")
+    assert [row.cost for row in known.front] == [0.1, 0.2, 0.6, 0.9]
+    slower = [replace(row, seconds=row.cost) for row in timed]
+    for untold in (slower, [replace(row, seconds=None) for row in timed]):
+        assert findings(*untold).outpaced == ()
+        assert "On this machine" not in " ".join(findings(*untold).statements)
+
+
+def test_the_lines_for_a_task_name_the_table_from_where_the_task_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "tasks").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "here" / "tasks")
+    monkeypatch.chdir(tmp_path / "here")
+    table = Path("runs") / 'a "b"' / "table.toml"
+    for task, path in (
+        (Path("tasks/mine.toml"), '../runs/a "b"/table.toml'),
+        (tmp_path / "linked" / "mine.toml", '../runs/a "b"/table.toml'),
+        (Path("mine.toml"), 'runs/a "b"/table.toml'),
+        (None, 'runs/a "b"/table.toml'),
+    ):
+        said, *lines = lines_for(task, table)
+        told = tomllib.loads("\n".join(lines))
+        assert told == {"submodel": {"kind": "distreal", "table": path}}
+        assert ("a task file in this folder" if task is None else str(task)) in said
+        folder = Path() if task is None else task.parent
+        assert (folder / path).resolve() == table.resolve()
 
 
 def test_the_figure_has_the_table_and_the_uniform_vectors() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -269,6 +269,30 @@ def test_the_size_swings_with_the_last_size_as_reference_and_with_no_other(
             rule = replace(ROUNDS, latency_ref=reference, scale=scale)
             settled = sizes(rule, [fisher] * 30, about)[2:]
             assert len(set(settled)) == 1
+
+
+@pytest.mark.parametrize(
+    ("reference", "differs"),
+    [("smallest_size", True), ("last_size", True), ("full_size", False), ("smoothed", False)],
+)
+def test_at_what_width_transfers_count_matters_where_the_reference_is_not_the_full_size(
+    reference: LatencyRef, differs: bool
+) -> None:
+    """3.5 no. 4: the utility counts full transfers, as the examples of 3.10 no. 2 do."""
+    memory = {"keep": 0.25, "latency_s": 8.0}
+    full, scaled = (
+        replace(ROUNDS, latency_ref=reference, scaled_link=link).latency_s(facts(), memory)
+        for link in (False, True)
+    )
+    assert (full != scaled) is differs
+    assert not Whale().scaled_link
+
+
+def test_settings_of_the_script_that_was_not_published_do_not_exist() -> None:
+    """3.5 no. 6; `beta` is that of 3.3, an exponent of 1."""
+    known = {field.name for field in fields(Whale)}
+    assert known.isdisjoint({"alpha", "gama", "losstarget", "deltalossth"})
+    assert Whale().beta == 1.0
 
 
 def test_the_default_does_not_swing() -> None:

@@ -172,3 +172,108 @@ def test_free_memory_is_the_least_that_anything_says(
     tmp_path: Path, files: dict[str, str], memory_bytes: int
 ) -> None:
     assert cgroup.memory_bytes(write(tmp_path, files)) == memory_bytes
+
+
+MODERN = {"proc/self/cgroup": "0::/system.slice/device.service"}
+OLD = {"proc/self/cgroup": "9:name=systemd:/other\n4:memory:/a/b\n3:cpu,cpuacct:/a/b"}
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        (MODERN | {"system.slice/device.service/cpu.max": "25000 100000"}, 0.25),
+        (
+            MODERN
+            | {
+                "cpu.max": "max 100000",
+                "system.slice/cpu.max": "50000 100000",
+                "system.slice/device.service/cpu.max": "200000 100000",
+            },
+            0.5,
+        ),
+        (MODERN | {"cpu.max": "50000 100000"}, 0.5),
+        (
+            MODERN
+            | {"cpu.max": "max 100000", "user.slice/cpu.max": "1000 100000"}
+            | {"system.slice/other.service/cpu.max": "1000 100000"},
+            float("inf"),
+        ),
+        (
+            OLD
+            | {"cpu/a/b/cpu.cfs_quota_us": "-1", "cpu/a/b/cpu.cfs_period_us": "100000"}
+            | {"cpu/a/cpu.cfs_quota_us": "150000", "cpu/a/cpu.cfs_period_us": "100000"}
+            | {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}
+            | {"cpu/other/cpu.cfs_quota_us": "1", "cpu/other/cpu.cfs_period_us": "100000"},
+            1.5,
+        ),
+        (
+            {"proc/self/cgroup": "0::/../sibling", "cpu.max": "50000 100000"}
+            | {"../sibling/cpu.max": "1000 100000"},
+            0.5,
+        ),
+    ],
+    ids=[
+        "a unit's own",
+        "the tightest on the way up",
+        "a container that is told the path outside",
+        "of others",
+        "v1",
+        "outside of what is seen",
+    ],
+)
+def test_the_quotas_of_the_process_s_own_group_and_of_those_that_hold_it_count(
+    tmp_path: Path, files: dict[str, str], quota: float
+) -> None:
+    assert cgroup.processor_quota(write(tmp_path, placed(files))) == quota
+
+
+@pytest.mark.parametrize(
+    ("files", "memory_bytes"),
+    [
+        (
+            MODERN
+            | {
+                "system.slice/device.service/memory.max": "1000000",
+                "system.slice/device.service/memory.current": "700000",
+                "system.slice/device.service/memory.stat": "inactive_file 200000",
+                "system.slice/memory.max": "9000000",
+                "system.slice/memory.current": "8600000",
+            },
+            400_000,  # the slice's; 500,000 are left of the unit's own
+        ),
+        (
+            MODERN
+            | {
+                "system.slice/device.service/memory.max": "1000000",
+                "system.slice/device.service/memory.current": "700000",
+                "system.slice/memory.max": "max",
+                "system.slice/memory.current": "8600000",
+            },
+            300_000,
+        ),
+        (MODERN | {"memory.max": "6000", "memory.current": "5000"}, 1000),
+        (
+            OLD
+            | {
+                "memory/a/b/memory.limit_in_bytes": "9000",
+                "memory/a/b/memory.usage_in_bytes": "5000",
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+                "memory/memory.usage_in_bytes": "100000",
+            },
+            4000,
+        ),
+    ],
+    ids=["slice and unit", "unit", "a container that is told the path outside", "v1"],
+)
+def test_memory_that_is_left_to_the_process_s_own_group_and_to_those_that_hold_it_counts(
+    tmp_path: Path, files: dict[str, str], memory_bytes: int
+) -> None:
+    assert cgroup.memory_bytes(write(tmp_path, MEMINFO | placed(files))) == memory_bytes
+
+
+def placed(files: dict[str, str]) -> dict[str, str]:
+    """Limits where the system has them."""
+    return {
+        name if name.startswith("proc/") else f"sys/fs/cgroup/{name}": text
+        for name, text in files.items()
+    }

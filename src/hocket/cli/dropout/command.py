@@ -15,6 +15,7 @@ from rich.console import Console
 
 from hocket.cli.compare.command import STOPPED, EngineName
 from hocket.cli.dropout.settings import SCALES, Settings
+from hocket.cli.dropout.usage import lines_for
 from hocket.cli.output import Format, FormatOption, print_table
 from hocket.errors import StartupError, TaskError
 
@@ -104,7 +105,7 @@ def search(
     ] = None,
     seed: Annotated[int | None, typer.Option(help=f"Of all chance {_by_scale('seed')}")] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Also seconds of a step on this machine.")
+        bool, typer.Option("--measure", help="Add seconds of a step on this machine to the rows.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Vectors at a time, one thread each.")] = 2,
     engine: Annotated[
@@ -169,6 +170,7 @@ def search(
     )
     for line in (*done.findings.statements, *(f"{name}:  {path}" for name, path in done.files)):
         typer.echo(line)
+    typer.echo("\n" + "\n".join(lines_for(task, dict(done.files)["table"])))
 
 
 def check_pymoo() -> None:

@@ -13,6 +13,8 @@ from hocket.sim.study.results import LEVEL, Verdict, verdict_of
 Sizes = tuple[int, ...]
 """Channels that are kept of each group."""
 
+NOISE = 0.05  # of a step's seconds: what differs less is as fast
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -83,8 +85,34 @@ class Findings:
         )
 
     @property
+    def outpaced(self) -> tuple[Candidate, ...]:
+        """Rows that take as long as a dearer one, which scores higher, or longer; if measured.
+
+        They stay in the table: devices, which may be other machines, go by the counted cost.
+        """
+        return tuple(
+            row
+            for at, row in enumerate(self.front)
+            if any(
+                row.seconds and better.seconds and better.seconds <= (1.0 + NOISE) * row.seconds
+                for better in self.front[at + 1 :]
+            )
+        )
+
+    @property
     def statements(self) -> Iterator[str]:
         """How the table compares, in plain sentences."""
+        yield from self._compared
+        if outpaced := self.outpaced:
+            costs = ", ".join(f"{row.cost:.4f}" for row in outpaced)
+            yield (
+                f"On this machine {len(outpaced)} of {len(self.front)} rows (cost {costs}) take no "
+                f"less time, within {NOISE:.0%}, than a row that scores higher; devices go by the "
+                "counted cost, so they stay in the table."
+            )
+
+    @property
+    def _compared(self) -> Iterator[str]:
         verdicts = [one.verdict for one in self.besides]
         count = len(verdicts)
         seeds = self.settings.final_seeds

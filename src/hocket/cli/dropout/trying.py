@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hocket.cli.compare.engine import Work
 from hocket.cli.dropout.jobs import STAGES, Common, Job, Place, Row, Stage
 from hocket.core.chance import stream_seed
-from hocket.errors import CorruptState, DataError, ModelError
+from hocket.errors import CorruptState, DataError
 from hocket.learn.data import Examples, load
 from hocket.learn.data.source import sample
 from hocket.learn.flat import flatten
@@ -73,10 +73,7 @@ def gather(task: Task, most_examples: int) -> Material:
     module = task.build_model()
     graph = channel_graph(module)
     if not graph.groups:
-        raise ModelError(
-            f"no layer of {task.model.function} has filters that could be dropped; train this "
-            "model at full width"
-        )
+        raise graph.nothing()
     read = load(
         task.data,
         "train",

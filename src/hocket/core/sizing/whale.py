@@ -2,9 +2,13 @@
 
 Su, Li, Zhang, Pan. WHALE-FL: Wireless and Heterogeneity Aware Latency Efficient Federated Learning
 over Mobile Devices via Adaptive Subnetwork Scheduling. AAAI 2025. arXiv:2405.00885. Rounds are this
-device's own trainings, so nothing here waits for others: it suits asynchronous pushes. Here the
-window's mean is a mean, and each of its scores is its own training's; the public code has neither,
-so its `scale` does not carry over for half windows above 0.
+device's own trainings, so nothing here waits for others: it suits asynchronous pushes.
+
+Of the public code's defects (whale-fl.md 3.5; docs/tasks.md has more) the window (1, 2), the round
+clock (3) and settings without code (6) have no counterpart here, and its `scale` does not carry
+over for half windows above 0. Transfers at full width (4) are the default, as `scale` was chosen
+with them: `scaled_link` counts them at the width of `latency_ref`, which for `full_size` and
+`smoothed` is the same. The reference that swings (5) is on offer, but not the default: `last_size`.
 """
 
 from __future__ import annotations

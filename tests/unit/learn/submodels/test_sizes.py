@@ -14,9 +14,12 @@ from hocket.core.ids import DeviceId, Version
 from hocket.core.sizing import FederatedDropout, FedRolex, Fjord, Whale
 from hocket.core.sizing.size import Ability, Facts
 from hocket.core.submodel import SubmodelSpec
-from hocket.learn.flat import flatten
+from hocket.learn.flat import flatten, views
+from hocket.learn.models import heterofl_cnn
+from hocket.learn.sgd import TrainingRules
 from hocket.learn.submodels.graph import channel_graph
 from hocket.learn.submodels.plan import plan_of
+from hocket.learn.submodels.step import sliced_step
 
 
 def facts(keep: float, training: int = 1, version: int = 1) -> Facts:
@@ -79,6 +82,19 @@ def test_fjords_widths_are_the_leading_ceil_of_p_k(
         inner = plan_of(outer.sliced_graph, SubmodelSpec((width,)))
         assert inner.sizes == tuple(-(-p * k // 10) for k in sizes)
         assert all(kept is None or kept.tolist() == list(range(len(kept))) for kept in inner.kept)
+
+
+def test_fjords_widths_share_the_statistics_of_batch_norm() -> None:
+    """FjORD's own are separate by width (4.5): the page on task files says that these are not."""
+    net = heterofl_cnn(hidden=(4, 6))
+    graph, vector = channel_graph(net), flatten(net)
+    (mean, _) = (t for name, t in views(vector, graph.manifest).items() if "running_mean" in name)
+    size, rules = Fjord().choose(facts(1.0), {}), TrainingRules(1, 8, 0.1)
+    batch = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(2)), torch.arange(8)
+    for width, moved in ((size.widths[-1], 1), (size.widths[0], 4)):
+        before = mean.clone()
+        sliced_step(net, vector, plan_of(graph, SubmodelSpec((width,))), batch, rules)
+        assert (mean != before).tolist() == [at < moved for at in range(4)]
 
 
 def test_whale_at_its_full_size_is_the_model_itself() -> None:
