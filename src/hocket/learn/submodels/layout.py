@@ -74,7 +74,7 @@ class ChannelGraph:
         first, *others = self.wholes or (_NO_FILTERS,)
         why = "; ".join([first.why, *(one.why for one in others[: _TOLD - 1])])
         return ModelError(
-            f"no part of this model can be left out: {why}{first.remedy}, or train it whole "
+            f"no part of this model can be left out: {why}{first.remedy}{AT_FULL_WIDTH} "
             '(submodel = "full" in the task file, keep = 1 on the device)',
             **({"node": first.node} if first.node else {}),
         )

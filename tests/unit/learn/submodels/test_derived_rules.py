@@ -260,7 +260,7 @@ class Around(nn.Module):
         (lambda x: x.view(x.shape[0], -1, 8), None, "'view'.*give -1"),
         (lambda x: x.view(x.shape[0], x.shape[1], 3, -1), None, "'view'.*give -1"),
         (lambda x: x.softmax(-1), None, "'softmax'.*several channels"),
-        (lambda x: x.mean(-1), None, "'mean'.*no rule"),
+        (lambda x: x.mean(-1), None, "'mean'.*one number of several"),
         (lambda x: x.transpose(1, 2), None, "'head'.*spatial axes"),
         (lambda x: x, nn.LSTM(8, 8), "'layer'.*no rule"),
         (

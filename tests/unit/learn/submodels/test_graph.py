@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -13,9 +15,10 @@ from support.small_nets import ConcatNet, NormNet, PlainNet, ResNet
 from torch import Tensor, nn
 
 from hocket.errors import ModelError
+from hocket.learn.flat import manifest_of
 from hocket.learn.models import digits_cnn
 from hocket.learn.submodels.graph import channel_graph
-from hocket.learn.submodels.layout import Segment
+from hocket.learn.submodels.layout import Segment, undroppable
 
 
 class Between(nn.Module):
@@ -170,7 +173,11 @@ def test_a_bare_parameter_that_no_rule_follows_keeps_what_it_scales_whole() -> N
             nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)),
             "'middle.*no rule",
         ),
-        (torch.relu, nn.ConvTranspose2d(4, 4, 3), "'middle'.*no rule"),
+        (
+            torch.relu,
+            nn.ConvTranspose2d(4, 4, 3),
+            r"'middle' \(layer ConvTranspose2d, .*no rule.*Upsample",
+        ),
         (lambda x: torch.cumsum(x, 1), None, "'cumsum'.*no rule"),
         (lambda x: x.view(-1, 4, 8, 8), None, "'view'.*give -1"),
         (lambda x: x.reshape(x.shape[0], 2, 2, -1), None, "'reshape'.*give -1"),
@@ -184,7 +191,7 @@ def test_a_bare_parameter_that_no_rule_follows_keeps_what_it_scales_whole() -> N
         (lambda x: x @ x, None, "'matmul'.*both of its axes"),
         (lambda x: x.flatten(2) @ x.flatten(2).transpose(1, 2), None, "'matmul'"),
         (lambda x: F.max_pool1d(x.flatten(2).transpose(1, 2), 2), None, "'max_pool1d'.*along"),
-        (lambda x: x.mean(1, keepdim=True), None, "'mean'.*no rule"),
+        (lambda x: x.mean(1, keepdim=True), None, "'mean'.*one number of several"),
         (lambda x: torch.cat([x, torch.cumsum(x, 2)], 1), None, "'cumsum'.*no rule"),
         (lambda x: F.softmax(x, dim=1), None, "'softmax'.*several channels"),
     ],
@@ -210,10 +217,96 @@ def test_maps_joined_along_another_axis_keep_the_same_channels() -> None:
 
 def test_control_flow_on_values_cannot_be_traced() -> None:
     def between(x: Tensor) -> Tensor:
-        return x if float(x.sum()) > 0 else -x
+        x = x * 2
+        if x.mean() > 0:  # what stops it
+            x = -x
+        return x
 
-    with pytest.raises(ModelError, match="cannot be traced"):
+    with pytest.raises(ModelError, match="cannot be traced") as refused:
         channel_graph(Between(between))
+    assert refused.value.details == {"node": "gt"}
+    assert "behind node 'gt'" in refused.value.message
+    assert f" at {__file__}:{line_of(between, '# what stops it')}, " in refused.value.message
+
+
+def test_a_node_is_named_with_the_line_that_it_comes_from() -> None:
+    def between(x: Tensor) -> Tensor:
+        x = x * 2
+        return torch.cumsum(x, 1)  # what no rule follows
+
+    with pytest.raises(ModelError) as refused:
+        channel_graph(Between(between))
+    assert refused.value.details == {"node": "cumsum"}
+    at = f"{__file__}:{line_of(between, '# what no rule follows')}"
+    assert f"node 'cumsum' (function cumsum, {at})" in refused.value.message
+
+
+def line_of(function: Callable[..., Tensor], words: str) -> int:
+    """The line of a function that holds some words."""
+    lines, first = inspect.getsourcelines(function)
+    return next(number for number, line in enumerate(lines, first) if words in line)
+
+
+class Branches(nn.Module):
+    """What three convolutions make, joined by any function, and a head."""
+
+    def __init__(self, joined: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
+        self.both = nn.Conv2d(1, 12, 3, padding=1)
+        self.joined = joined
+        self.head = nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.joined(x, self.one(x), self.two(x), self.both(x))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("joined", "node", "says"),
+    [
+        (
+            lambda _, one, two, both: torch.cat([one, two], 1) + both,
+            "add",
+            r"'add' \(function add, .*'one', 'two', 'both', since 8 \+ 4 channels meet 12 channels",
+        ),
+        (
+            lambda x, one, two, both: torch.cat([one, two], 1) * torch.cumsum(x, 2) + both,
+            "mul",
+            "'mul' .*'one', 'two', since they meet a value that is always whole; node 'add' ",
+        ),
+    ],
+)
+def test_why_no_part_can_be_left_out(
+    joined: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], node: str, says: str
+) -> None:
+    graph = channel_graph(Branches(joined))
+    assert graph.groups == ()
+    error = graph.nothing()
+    assert error.details == {"node": node}
+    assert re.search(says, error.message)
+    assert error.message.startswith("no part of this model can be left out: node ")
+    assert error.message.endswith(
+        ", or train the model at full width "
+        '(submodel = "full" in the task file, keep = 1 on the device)'
+    )
+
+
+def test_a_model_without_filters_is_told_so() -> None:
+    error = channel_graph(nn.Sequential(nn.Flatten(), nn.Linear(9, 2))).nothing()
+    assert "it has no layer whose channels could be (filters" in error.message
+    assert error.details == {}
+
+
+def test_a_refused_model_says_why_no_part_can_be_left_out() -> None:
+    net = Between(lambda x: torch.cumsum(x, 1))
+    with pytest.raises(ModelError) as refused:
+        channel_graph(net)
+    error = undroppable(manifest_of(net), refused.value).nothing()
+    assert error.details == {"node": "cumsum"}
+    assert "node 'cumsum' (function cumsum, " in error.message
+    assert error.message.count("train") == 1
 
 
 def test_threads_trace_and_run_models_at_the_same_time() -> None:
