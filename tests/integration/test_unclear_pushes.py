@@ -14,8 +14,10 @@ from support.clock import Sleepless
 from support.fake_aggregator import FakeAggregator
 from support.site import aggregator, kept, site, until
 
+from hocket.core.ids import Version
 from hocket.core.payload import CodecId
 from hocket.core.terms import EncodingTerms
+from hocket.core.update import Applied
 from hocket.learn.codecs.payload import SMALL_TENSOR
 
 TOPK = EncodingTerms(CodecId.TOPK, topk_ratio=0.01)
@@ -82,3 +84,19 @@ async def test_an_update_whose_end_stays_unclear_is_given_up_and_not_carried_by_
     assert "its log says why" in line["problem"]
     assert fake.said_training == [False, False]
     assert kept(folder)["tally"]["updates_refused"] == 0
+
+
+async def test_an_answer_that_cannot_be_read_is_no_refusal(tmp_path: Path) -> None:
+    fake, folder = aggregator(encoding=TOPK), tmp_path / "d1"
+    fake.outcome = Applied(Version(0), 0.5, 0)  # no version of this Hocket's
+    async with site(tmp_path, fake) as s, s.device() as agent:
+        await fake.subscribers.get()
+        agent.courier.clock = Sleepless([])
+        with capture_logs() as logs:
+            fake.trigger()
+            await fake.taken.get()
+            await until(lambda: kept(folder)["outbox"] == 0)
+    assert len(fake.push_ids) == UNCLEAR_TRIES
+    assert not put_back(fake, folder).any()
+    (line,) = [line for line in logs if line["event"] == "update_given_up"]
+    assert "cannot be read here (outcome.version" in line["problem"]

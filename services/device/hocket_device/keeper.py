@@ -14,9 +14,10 @@ A kill before 1 loses the training, and the residual is the one from before it. 
 1 and 2 the next life pushes the same bytes under the same update_id, gets the one outcome that this
 update_id will ever have, and does what follows from it. So at every moment the messages accepted,
 the one in the outbox and the residual together are the deltas given: no part is lost, none counted
-twice. What the local rule keeps is, after 1, kept twice: with this training and as it was before,
-to which it comes back if the update is not used. If 2 cannot be written, nothing is lost either:
-the next 1 contains it, and until then a restart only asks for the outcome again.
+twice (but an update whose end stays unclear is given up: see `Performer`). What the local rule
+keeps is, after 1, kept twice: with this training and as it was before, to which it comes back if
+the update is not used. If 2 cannot be written, nothing is lost either: the next 1 contains it, and
+until then a restart only asks for the outcome again.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +14,14 @@ from hocket.core.ids import Version
 from hocket.core.payload import Payload
 from hocket.core.submodel import SubmodelSpec
 from hocket.core.update import Applied, Buffered, Dropped, DropReason, Outcome, UpdateHeader
-from hocket.errors import CorruptPayload, TooStale, Unavailable, UpdateDropped
+from hocket.errors import (
+    CorruptPayload,
+    HocketError,
+    InvalidRequest,
+    TooStale,
+    Unavailable,
+    UpdateDropped,
+)
 from hocket.rpc import convert
 from hocket.rpc.chunks import Assembler, pieces
 from hocket.rpc.convert import checks
@@ -99,23 +107,44 @@ async def send_update(
 ) -> Pushed:
     """Offer an update on a PushUpdate stream and see it through to its outcome.
 
-    Raises Unavailable when the stream ends without one, and AioRpcError.
+    Raises Unavailable when the stream ends without one, HocketError of no kind for one that makes
+    no sense, and AioRpcError.
     """
     opening = convert.push_header_to_pb(header, payload.header)
     await _write(call, pb.PushUpdateRequest(header=opening))
     answer = await _answer(call)
     if answer.WhichOneof("answer") == "outcome":
-        return Pushed(convert.outcome_from_pb(answer.outcome), 0, 0.0)
+        return Pushed(_outcome(answer), 0, 0.0)
     began_s, start = _now(), answer.resume_offset
-    checks.count("resume_offset", start, most=payload.header.wire_bytes)
+    with _understood():
+        checks.count("resume_offset", start, most=payload.header.wire_bytes)
     for chunk in pieces(payload.body, start):
         await pace.take(len(chunk.data))
         await _write(call, chunk)
     await call.done_writing()
-    last = await _answer(call)
-    checks.present("outcome", last.WhichOneof("answer") == "outcome")
-    outcome = convert.outcome_from_pb(last.outcome)
+    outcome = _outcome(await _answer(call))
     return Pushed(outcome, payload.header.wire_bytes - start, _now() - began_s)
+
+
+def _outcome(answer: pb.PushUpdateResponse) -> Outcome:
+    with _understood():
+        checks.present("outcome", answer.WhichOneof("answer") == "outcome")
+        return convert.outcome_from_pb(answer.outcome)
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """An answer that makes no sense here, a newer Hocket's perhaps, is no word against the update.
+
+    Raises HocketError of no kind then: see `is_unclear`.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        raise HocketError(
+            f"the aggregator's answer to a push cannot be read here ({error.message}); compare the "
+            "versions of Hocket on both sides"
+        ) from error
 
 
 async def _write(call: PushCall, message: PushMessage) -> None:
