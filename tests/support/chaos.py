@@ -53,9 +53,9 @@ class Chaos:
         """See that the recovery was sound, and that training goes on for everybody."""
         self._begun += 1
         await self.auditor.goes_on([device.name for device in self.fleet.devices])
-        await self.audit()
-        if self._begun % COMMAND_EVERY == 0:
-            told = await self.auditor.replay_by_command()
+        newest = await self.audit()
+        if self._begun % COMMAND_EVERY == 0:  # of a version on record: those after it may not be
+            told = await self.auditor.replay_by_command(newest)
             assert told["equal"], told
             self.book.counts["replays by command equal"] += 1
         self.book.counts["examinations"] += 1
@@ -63,14 +63,15 @@ class Chaos:
             self._ended = self._begun
             self._changed.notify_all()
 
-    async def audit(self) -> None:
-        """Everything that was promised, and how much there was of it."""
+    async def audit(self) -> int:
+        """Everything that was promised, and how much there was of it; the newest version seen."""
         found = await self.auditor.audit()
         recovered = self.fleet.aggregator.events("state_recovered")
         self.book.counts["versions made"] = len(found.versions) - 1
         self.book.counts["updates in versions"] = len(found.updates)
         self.book.counts["updates lived through again"] = sum(r["updates"] for r in recovered)
         self.book.counts["bodies taken back"] = sum(r["bodies"] for r in recovered)
+        return found.versions[-1].version
 
     async def examined(self) -> None:
         """Until an examination has ended that began after now."""
