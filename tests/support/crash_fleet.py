@@ -171,7 +171,7 @@ def _aggregator(
         "AGGREGATOR_READY_FILE": str(ready),
         "AGGREGATOR_SNAPSHOT_EVERY_S": SNAPSHOT_EVERY_S,
         "AGGREGATOR_SNAPSHOTS_KEPT": "10",
-        "AGGREGATOR_JOURNAL_KEPT_BYTES": str(256 << 20),
+        "AGGREGATOR_JOURNAL_KEPT_BYTES": str(512 << 20),
     } | {f"AGGREGATOR_{name.upper()}": value for name, value in settings.items()}
     return Service("aggregator", "hocket_aggregator", environment, home / "aggregator.log", ready)
 

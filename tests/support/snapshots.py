@@ -119,6 +119,20 @@ class Crashing:
             await self.inner.delete([name])
 
 
+@dataclass
+class Passing(Crashing):
+    """Blobs of which `gone` are let go when one is asked for that begins with `on`."""
+
+    gone: Collection[str] = ()
+    on: str = ""
+
+    async def get(self, name: str) -> Buffer:
+        if name.startswith(self.on):
+            gone, self.gone = self.gone, ()
+            await self.delete(gone)
+        return await super().get(name)
+
+
 async def damage(blobs: Blobs, name: str) -> None:
     data = bytearray(memoryview(await blobs.get(name)))
     data[-3] ^= 1

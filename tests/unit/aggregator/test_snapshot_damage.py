@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hocket_aggregator.snapshots.blobs import open_blobs
 from structlog.testing import capture_logs
-from support.snapshots import Crash, Crashing, assert_same, damage, snapshot, snapshots
+from support.snapshots import Crash, Crashing, Passing, assert_same, damage, snapshot, snapshots
 
+from hocket.core.ids import Version
 from hocket.errors import CorruptState
 from hocket.hosting import failpoint
 
@@ -26,7 +27,7 @@ async def test_a_crash_at_any_step_of_a_save_leaves_the_snapshot_before() -> Non
             assert_same(await snapshots(inner).newest(), before)
             survivor = snapshots(inner)
             await survivor.newest()
-            await survivor.prune(5, None)  # takes away what the crash left
+            await survivor.prune(5)  # takes away what the crash left
             assert await inner.names("versions") == [
                 "versions/6.safetensors",
                 "versions/7.safetensors",
@@ -50,7 +51,7 @@ async def test_a_crash_at_any_step_of_a_prune_leaves_what_is_to_stay() -> None:
         blobs = Crashing(inner, after=steps)
         pruner = snapshots(blobs)
         try:
-            await pruner.prune(1, None)
+            await pruner.prune(1)
         except Crash:
             assert_same(await snapshots(inner).newest(), snapshot(7, 7))
             for each in await snapshots(inner).stored():
@@ -123,3 +124,18 @@ async def test_a_manifest_under_another_name_is_damaged() -> None:
     data = await blobs.get("snapshots/0000000005-0000000002.json")
     await blobs.put("snapshots/0000000009-0000000002.json", data)
     assert_same(await snapshots(blobs).newest(), snapshot(5, 2))
+
+
+@pytest.mark.parametrize("on", ["snapshots/", "versions/7"])
+async def test_one_that_its_writer_has_let_go_meanwhile_is_not_damaged(on: str) -> None:
+    """A reader beside a running aggregator finds it listed, and then not there."""
+    for newest in (True, False):
+        inner = open_blobs("memory://")
+        for version in (3, 5, 7):
+            await snapshots(inner).save(snapshot(version, version))
+        gone = ["snapshots/0000000007-0000000007.json", "versions/7.safetensors"]
+        reader = snapshots(Passing(inner, gone=gone, on=on))
+        with capture_logs() as logs:
+            find = reader.newest(set_aside=False) if newest else reader.at_or_before(Version(7))
+            assert_same(await find, snapshot(5, 5))
+        assert logs == []

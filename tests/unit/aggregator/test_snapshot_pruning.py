@@ -22,28 +22,28 @@ async def test_they_are_listed_oldest_first() -> None:
 async def test_the_newest_stay_with_the_journal_that_two_of_them_need() -> None:
     blobs = open_blobs("memory://")
     stored = await filled(blobs, 2, 3, 4, 5, 6)
-    assert await stored.prune(3, None) == 50
+    assert await stored.prune(3) == 50
     assert await left(blobs) == [4, 5, 6]
     assert await blobs.names("versions") == [f"versions/{v}.safetensors" for v in (3, 4, 5, 6)]
-    assert await stored.prune(1, None) == 60
+    assert await stored.prune(1) == 60
     assert await left(blobs) == [6]
 
 
 async def test_pieces_of_open_bodies_count_as_needed() -> None:
     blobs = open_blobs("memory://")
     stored = await filled(blobs, 2, 3, 4, pieces_before=7)
-    assert await stored.prune(2, None) == 23
-    assert await stored.prune(2, 24) == 23  # what recovery needs stays, whatever the rule says
+    assert await stored.prune(2) == 23
+    assert await stored.prune(2, [33]) == 23  # what recovery needs stays, whatever the rule says
 
 
-async def test_the_oldest_from_which_the_journal_is_complete_stays() -> None:
+async def test_where_replay_shall_start_a_snapshot_stays_with_its_journal() -> None:
     blobs = open_blobs("memory://")
-    stored = await filled(blobs, 2, 3, 4, 5, 6, 7)
-    assert await stored.prune(2, 30) == 30
-    assert await left(blobs) == [3, 6, 7]
-    assert await stored.prune(2, 31) == 60  # it is no longer: the next one is among the newest
-    assert await left(blobs) == [6, 7]
-    assert await stored.prune(2, 1000) == 60
+    stored = await filled(blobs, 2, 3, 4, 5, 6, 7, 8)
+    assert await stored.prune(2, [30, 50]) == 30
+    assert await left(blobs) == [3, 5, 7, 8]
+    assert await stored.prune(2, [50]) == 50
+    assert await left(blobs) == [5, 7, 8]
+    assert await stored.prune(2, [1000]) == 70
 
 
 async def test_what_no_snapshot_names_goes(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ async def test_what_no_snapshot_names_goes(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x")
     aside = tmp_path / "snapshots" / "0000000001-0000000001.damaged"
     aside.write_bytes(b"for a person to look at")
-    await stored.prune(1, None)
+    await stored.prune(1)
     assert not [name for name in rubbish if (tmp_path / name).exists()]
     assert aside.exists()
     assert_same(await snapshots(open_blobs(tmp_path)).newest(), snapshot(2, 20))

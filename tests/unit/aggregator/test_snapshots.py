@@ -61,7 +61,7 @@ async def test_snapshots_may_lie_in_s3(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         stored = await filled(open_blobs("s3://bucket/tiny"), 2, 3, 4)
-        assert await stored.prune(1, None) == 40
+        assert await stored.prune(1) == 40
         assert_same(await snapshots(open_blobs("s3://bucket/tiny")).newest(), snapshot(4, 40))
         assert [key for key in bucket.blobs if "snapshots" in key] == [
             "tiny/snapshots/0000000004-0000000040.json"
@@ -72,7 +72,7 @@ async def test_nothing_is_there_at_first(tmp_path: Path) -> None:
     stored = snapshots(open_blobs(tmp_path))
     assert await stored.newest() is None
     assert await stored.stored() == []
-    assert await stored.prune(3, None) == 0
+    assert await stored.prune(3) == 0
 
 
 async def test_models_are_safetensors_that_others_can_read(tmp_path: Path) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from hocket_aggregator.journal.reader import file_of, segments
 
 
-def oldest_within(folder: Path, limit_bytes: int) -> int:
-    """The oldest segment from which on all take `limit_bytes` at most; the newest, if none does.
+def replay_starts(folder: Path, starts: Iterable[int], limit_bytes: int) -> list[int]:
+    """Of the segments at which replay could start, the ones at which it shall, oldest first.
 
-    0 for a folder without segments.
+    The oldest from which on the journal takes `limit_bytes` at most, and the next that is half of
+    them further on: when the first is past the limit the second takes its place. So the journal
+    reaches back half the limit at any time, as near as there are starts. Raises OSError.
     """
-    oldest, taken = 0, 0
-    for number in reversed(segments(folder)):
-        taken += file_of(folder, number).stat().st_size
-        if oldest and taken > limit_bytes:
-            break
-        oldest = number
-    return oldest
+    sizes = {number: file_of(folder, number).stat().st_size for number in segments(folder)}
+
+    def bytes_from(start: int) -> int:
+        return sum(size for number, size in sizes.items() if number >= start)
+
+    within = [s for s in sorted(starts) if s in sizes and bytes_from(s) <= limit_bytes]
+    if not within:
+        return []
+    half = bytes_from(within[0]) - limit_bytes / 2
+    return [within[0], *[s for s in within[1:] if bytes_from(s) <= half][:1]]

@@ -18,7 +18,7 @@ from hocket_aggregator.finishing import finished
 from hocket_aggregator.job import Core
 from hocket_aggregator.journal import AnyJournal, Unjournalled
 from hocket_aggregator.journal.reader import drop_before, file_of, segments
-from hocket_aggregator.journal.retention import oldest_within
+from hocket_aggregator.journal.retention import replay_starts
 from hocket_aggregator.owner import Owner
 from hocket_aggregator.pushes.staging import Staging
 from hocket_aggregator.recovery.history import snapshot_of
@@ -165,9 +165,10 @@ class Keeper:
         self._saved = covered
         log.info("snapshot_saved", version=snapshot.newest.version, segment=snapshot.segment)
         try:
+            starts = [stored.needs_from for stored in await self._snapshots.stored()]
             limit_bytes = self._retention.journal_bytes
-            oldest = await asyncio.to_thread(oldest_within, self._folder, limit_bytes)
-            first = await self._snapshots.prune(self._retention.kept, oldest)
+            chosen = await asyncio.to_thread(replay_starts, self._folder, starts, limit_bytes)
+            first = await self._snapshots.prune(self._retention.kept, chosen)
             await asyncio.to_thread(drop_before, self._folder, first)
             await self._carry_bodies()
         except OSError as error:  # more stays than needs to; the next snapshot tries again

@@ -7,7 +7,7 @@ no manifest names are rubbish of a crash, so the snapshot before stays usable at
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,11 @@ class Stored:
     segment: int
     pieces_from: int
 
+    @property
+    def needs_from(self) -> int:
+        """First journal segment that is read when a task goes on from here."""
+        return min(self.segment, self.pieces_from)
+
 
 class Snapshots:
     """The snapshots of one task. One process writes them; others may read meanwhile."""
@@ -107,6 +112,8 @@ class Snapshots:
                 try:
                     snapshot = await self._load(await self._read(name))
                 except (CorruptState, NotFound) as error:
+                    if not await self._is_there(name):
+                        continue
                     log.warning("snapshot_damaged", snapshot=name, cause=error.message)
                     damaged[name] = error
                     continue
@@ -132,6 +139,8 @@ class Snapshots:
             try:
                 return await self._load(await self._read(name))
             except (CorruptState, NotFound) as error:
+                if not await self._is_there(name):
+                    continue
                 log.warning("snapshot_damaged", snapshot=name, cause=error.message)
                 problem = error
         if problem is not None:
@@ -148,23 +157,22 @@ class Snapshots:
         records = await self._known()
         return [_stored(record) for record in records.values()]
 
-    async def prune(self, keep: int, oldest_segment: int | None) -> int:
+    async def prune(self, keep: int, replay_from: Iterable[int] = ()) -> int:
         """Let go of old snapshots; the first journal segment that must stay.
 
-        The newest `keep` stay, and besides them the oldest that needs no segment before
-        `oldest_segment`, the first one that the journal's own retention rule keeps: there replay
-        begins. Blobs that no snapshot names are deleted, also those that a crash has left.
+        The newest `keep` stay, and besides them the oldest that needs the journal from each of the
+        segments `replay_from` on, at which replay shall be able to start. Blobs that no snapshot
+        names are deleted, also those that a crash has left.
 
-        A segment must stay while that snapshot needs it, or one of the two newest: the task goes
-        on from the second when the first is damaged.
+        A segment must stay while one of those for replay needs it, or one of the two newest: the
+        task goes on from the second when the first is damaged.
         """
         async with self._writing:
             records = await self._known()
             stay = list(records)[-max(1, keep) :]
             needed = stay[-NEEDED:]
-            if oldest_segment is not None:
-                replayable = (n for n in records if records[n].needs_from >= oldest_segment)
-                needed += list(replayable)[:1]
+            for start in replay_from:
+                needed += [n for n in records if records[n].needs_from == start][:1]
             stay += needed
             await self._delete([name for name in records if name not in stay])
             await self._sweep()
@@ -263,6 +271,10 @@ class Snapshots:
 
     async def _names(self) -> list[str]:
         return [name for name in await self._blobs.names(SNAPSHOTS) if _is_manifest(name)]
+
+    async def _is_there(self, name: str) -> bool:
+        """Whether its writer has not let go of it since it was listed."""
+        return name in await self._names()
 
     async def _set_aside(self, name: str) -> None:
         await self._blobs.put(name.removesuffix(".json") + DAMAGED, await self._blobs.get(name))
