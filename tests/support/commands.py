@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import structlog
 from support.limits import LIMIT_S
 
 from hocket.cli import main
@@ -44,6 +45,7 @@ def hocket(*arguments: str) -> int:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
         sys.argv = given
+        structlog.reset_defaults()  # the command's streams may be those of its test
     return 0
 
 

@@ -19,6 +19,7 @@ from hocket.cli.replay import replay
 from hocket.cli.simulate import simulate
 from hocket.cli.up import up
 from hocket.errors import HocketError
+from hocket.obs.logging import configure_command
 
 app = typer.Typer(
     help="Train one model on a fleet where no two devices are alike.",
@@ -62,6 +63,7 @@ def _options(
 
 def main() -> None:
     """Run the command; what goes wrong on purpose is one message and exit code 1."""
+    configure_command("hocket")
     try:
         app()
     except HocketError as error:

@@ -1,4 +1,4 @@
-"""Log lines of a service: JSON on stderr, or coloured text where a person looks on."""
+"""Log lines on stderr: JSON of a service, text where a person looks on, messages of a command."""
 
 from __future__ import annotations
 
@@ -42,3 +42,22 @@ def configure(service: str, level: str = "info") -> None:
     )
     # gRPC reports every cancelled stream of a device that went away as an error.
     logging.getLogger("grpc").setLevel(logging.CRITICAL)
+
+
+def configure_command(name: str) -> None:
+    """Set up structlog for a command: warnings on stderr, since stdout is what it was asked for."""
+
+    def as_message(_logger: object, _method: str, event: structlog.typing.EventDict) -> str:
+        level, what = event.pop("level"), event.pop("event")
+        facts = ", ".join(f"{key} {value}" for key, value in event.items())
+        return f"{name}: {level}: {what}" + (f": {facts}" if facts else "")
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            as_message,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -47,3 +47,17 @@ def test_the_level_decides_what_is_written() -> None:
 def test_a_level_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="'loud' is none of debug, info"):
         configure("registry", "loud")
+
+
+def test_a_command_warns_on_stderr() -> None:
+    program = """
+import structlog
+from hocket.obs.logging import configure_command
+configure_command("hocket")
+structlog.get_logger().info("snapshot_saved", version=3)
+structlog.get_logger().warning("snapshot_damaged", snapshot="3-1.json", cause="no such blob")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b""
+    told = "hocket: warning: snapshot_damaged: snapshot 3-1.json, cause no such blob\n"
+    assert done.stderr.decode() == told
