@@ -198,7 +198,7 @@ def test_unwilling_and_busy_devices_are_not_triggered() -> None:
     assert triggered(c.handle(Tick(), 2.0)) == []
 
 
-def test_a_reborn_device_loses_its_base_and_must_subscribe_again() -> None:
+def test_a_reborn_device_must_subscribe_again_before_it_is_asked() -> None:
     c = coordinator()
     enlist(c, "a")
     take(c, "a")
