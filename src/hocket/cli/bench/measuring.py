@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hocket.cli.bench.cases import Case
+from hocket.cli.bench.cases import Case, Coding
 from hocket.cli.bench.disk import Rate, write_and_sync
 from hocket.cli.bench.pusher import PushJob
 from hocket.cli.bench.raw_client import RawJob
@@ -29,7 +29,14 @@ NOTHING = Rate(0, 0.0)
 
 
 async def measure(case: Case, folder: Path, seconds: float) -> Measured:
-    """Run a case in a new folder. Raises HocketError if an update was not applied as told."""
+    """Run a case in a new folder. Raises HocketError if an update was not applied as told.
+
+    What the wire carries is measured before the services start and after they have stopped, with
+    the machine for itself: one that is shared with others changes its pace within a minute.
+    """
+    raw = NOTHING
+    if case.coding is Coding.RAW:  # else nobody knows yet how long the bodies are
+        raw = await _raw(folder, case, case.model_bytes, case.updates)
     began_s = time.perf_counter()
     async with rig(folder, case) as up:
         start_s = time.perf_counter() - began_s
@@ -46,8 +53,7 @@ async def measure(case: Case, folder: Path, seconds: float) -> Measured:
         async with _obituaries(up):
             told = await run_worker(PUSHER, job.as_json(), up.log("pusher"))
         recovered = await _recover(up, told, start_s) if case.recovers else None
-    # The services are gone: the machine is ours for the limits.
-    raw = await _raw(folder, case, told)
+    raw += await _raw(folder, case, told["wire_bytes"], told["updates"])
     disk, disk_group = await _disk(folder, case, told) if case.durable else (NOTHING, NOTHING)
     return Measured.of(case, told, raw, disk, disk_group, recovered)
 
@@ -69,11 +75,11 @@ async def _recover(up: Rig, before: JSON, start_s: float) -> Recovered:
     return Recovered(recovery_s, start_s, before["pushes"])
 
 
-async def _raw(folder: Path, case: Case, told: JSON) -> Rate:
+async def _raw(folder: Path, case: Case, body_bytes: int, updates: int) -> Rate:
     """The same bytes in the same chunks by as many streams, without anything else."""
-    count = _pieces(told, RAW_BYTES)
+    count = _pieces(updates, body_bytes, RAW_BYTES)
     async with raw_server(folder) as address:
-        job = RawJob(address, told["wire_bytes"], count, case.streams)
+        job = RawJob(address, body_bytes, count, case.streams)
         sent = await run_worker(RAW_CLIENT, job.as_json(), folder / "logs" / "raw-client.log")
     return Rate(sent["num_bytes"], sent["seconds"])
 
@@ -83,7 +89,8 @@ async def _disk(folder: Path, case: Case, told: JSON) -> tuple[Rate, Rate]:
 
     In turns: a disk that is shared with others, or saves up for bursts, is not always as fast.
     """
-    count, num_bytes = _pieces(told, DISK_BYTES), told["wire_bytes"]
+    num_bytes = told["wire_bytes"]
+    count = _pieces(told["updates"], num_bytes, DISK_BYTES)
     alone = grouped = NOTHING
     for _ in range(DISK_TURNS):
         some = math.ceil(count / DISK_TURNS)
@@ -92,9 +99,9 @@ async def _disk(folder: Path, case: Case, told: JSON) -> tuple[Rate, Rate]:
     return alone, grouped
 
 
-def _pieces(told: JSON, at_most_bytes: int) -> int:
-    """As many bodies as were pushed, or as many as make a fair measurement."""
-    return min(int(told["updates"]), math.ceil(at_most_bytes / int(told["wire_bytes"])))
+def _pieces(updates: int, body_bytes: int, at_most_bytes: int) -> int:
+    """As many bodies as are pushed, or as many as make a fair measurement."""
+    return min(updates, math.ceil(at_most_bytes / body_bytes))
 
 
 def _there(up: Rig) -> Running:

@@ -92,7 +92,7 @@ async def raw_server(folder: Path) -> AsyncIterator[str]:
 
 
 def _lay_out(folder: Path, case: Case) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "task.toml").write_text(task_text(case), encoding="utf-8")
 
 
