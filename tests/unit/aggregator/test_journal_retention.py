@@ -16,12 +16,13 @@ def segment(folder: Path, number: int, num_bytes: int) -> None:
     file_of(folder, number).write_bytes(bytes(num_bytes))
 
 
-def test_the_oldest_within_the_limit_and_one_half_the_limit_later(tmp_path: Path) -> None:
+def test_the_oldest_within_the_limit_and_one_half_the_limit_on(tmp_path: Path) -> None:
     for number in range(1, 13):
         segment(tmp_path, number, 100)
     assert replay_starts(tmp_path, range(1, 13), LIMIT_BYTES) == [3, 8]
-    assert replay_starts(tmp_path, [2, 4, 6, 11], LIMIT_BYTES) == [4, 11]
-    assert replay_starts(tmp_path, [4, 8], LIMIT_BYTES) == [4]  # 8 is too near
+    assert replay_starts(tmp_path, [2, 4, 6, 7, 11], LIMIT_BYTES) == [4, 7]
+    assert replay_starts(tmp_path, [4, 11, 12], LIMIT_BYTES) == [4, 11]  # none is so near
+    assert replay_starts(tmp_path, [4, 4], LIMIT_BYTES) == [4]
 
 
 def test_no_start_is_where_no_journal_is(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 import pytest
 from hocket_aggregator.snapshots.blobs import open_blobs
 from structlog.testing import capture_logs
@@ -139,3 +142,25 @@ async def test_one_that_its_writer_has_let_go_meanwhile_is_not_damaged(on: str) 
             find = reader.newest(set_aside=False) if newest else reader.at_or_before(Version(7))
             assert_same(await find, snapshot(5, 5))
         assert logs == []
+
+
+async def test_a_reader_that_is_overtaken_looks_again() -> None:
+    """All that it has listed is let go, and another there by then."""
+    inner = open_blobs("memory://")
+    await snapshots(inner).save(snapshot(7, 7))
+    one = await inner.names()
+    await snapshots(inner).save(snapshot(9, 9))
+    another = {name: await inner.get(name) for name in await inner.names() if name not in one}
+    await inner.delete([name for name in another if name.startswith("snapshots/")])
+
+    @dataclass
+    class Overtaking(Passing):
+        async def delete(self, names: Collection[str]) -> None:
+            if names:
+                for name, data in another.items():
+                    await inner.put(name, data)
+            await super().delete(names)
+
+    gone = [name for name in one if name.startswith("snapshots/")]
+    found = await snapshots(Overtaking(inner, gone=gone)).newest(set_aside=False)
+    assert_same(found, snapshot(9, 9))

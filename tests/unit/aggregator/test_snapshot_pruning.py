@@ -46,6 +46,18 @@ async def test_where_replay_shall_start_a_snapshot_stays_with_its_journal() -> N
     assert await stored.prune(2, [1000]) == 70
 
 
+async def test_replay_starts_from_a_snapshot_that_a_journal_follows() -> None:
+    """After a time without a journal the first snapshot with one begins where those before did."""
+    blobs = open_blobs("memory://")
+    stored = snapshots(blobs)
+    for version in (3, 5):
+        await stored.save(snapshot(version, 1, journalled=False))
+    for version, segment in ((7, 2), (8, 3), (9, 4)):
+        await stored.save(snapshot(version, segment, pieces_from=max(1, segment - 1)))
+    assert await stored.prune(1, [1]) == 1
+    assert await left(blobs) == [7, 9]
+
+
 async def test_what_no_snapshot_names_goes(tmp_path: Path) -> None:
     stored = await filled(open_blobs(tmp_path), 2)
     rubbish = [

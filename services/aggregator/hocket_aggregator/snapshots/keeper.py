@@ -165,7 +165,8 @@ class Keeper:
         self._saved = covered
         log.info("snapshot_saved", version=snapshot.newest.version, segment=snapshot.segment)
         try:
-            starts = [stored.needs_from for stored in await self._snapshots.stored()]
+            stored = await self._snapshots.stored()
+            starts = [each.needs_from for each in stored if each.journalled]
             limit_bytes = self._retention.journal_bytes
             chosen = await asyncio.to_thread(replay_starts, self._folder, starts, limit_bytes)
             first = await self._snapshots.prune(self._retention.kept, chosen)
@@ -180,7 +181,8 @@ class Keeper:
         The snapshots to come can do without the segments in which they began.
         """
         retention, staging = self._retention, self._staging
-        most = max(retention.journal_bytes, retention.every_bytes, MUCH * staging.num_bytes)
+        half = retention.journal_bytes // 2  # so that replay still reaches back so far
+        most = max(half, retention.every_bytes, MUCH * staging.num_bytes)
         if await self._bytes_from(staging.oldest_segment) > most:
             staging.carry()
 

@@ -7,7 +7,7 @@ no manifest names are rubbish of a crash, so the snapshot before stays usable at
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,7 @@ class Stored:
     version: Version
     segment: int
     pieces_from: int
+    journalled: bool = True
 
     @property
     def needs_from(self) -> int:
@@ -107,25 +108,10 @@ class Snapshots:
         task, model or rule.
         """
         async with self._writing:
-            damaged: dict[str, CorruptState | NotFound] = {}
-            for name in reversed(await self._names()):
-                try:
-                    snapshot = await self._load(await self._read(name))
-                except (CorruptState, NotFound) as error:
-                    if not await self._is_there(name):
-                        continue
-                    log.warning("snapshot_damaged", snapshot=name, cause=error.message)
-                    damaged[name] = error
-                    continue
-                for each in damaged if set_aside else ():
-                    await self._set_aside(each)
-                return snapshot
-            if damaged:
-                raise CorruptState(
-                    f"no snapshot in {self._blobs.where} is sound: "
-                    + "; ".join(error.message for error in damaged.values())
-                    + ". Restore the folder from a copy, or choose another to begin anew"
-                )
+            while names := await self._names():
+                snapshot = await self._newest_of(names, set_aside=set_aside)
+                if snapshot is not None:
+                    return snapshot
             return None
 
     async def at_or_before(self, version: Version) -> Snapshot:
@@ -172,11 +158,37 @@ class Snapshots:
             stay = list(records)[-max(1, keep) :]
             needed = stay[-NEEDED:]
             for start in replay_from:
-                needed += [n for n in records if records[n].needs_from == start][:1]
+                from_there = [
+                    n for n, r in records.items() if r.needs_from == start and r.journalled
+                ]
+                needed += from_there[:1]
             stay += needed
             await self._delete([name for name in records if name not in stay])
             await self._sweep()
             return min((records[name].needs_from for name in needed), default=0)
+
+    async def _newest_of(self, names: Sequence[str], *, set_aside: bool) -> Snapshot | None:
+        """As `newest`; None when all of them have been let go since they were listed."""
+        damaged: dict[str, CorruptState | NotFound] = {}
+        for name in reversed(names):
+            try:
+                snapshot = await self._load(await self._read(name))
+            except (CorruptState, NotFound) as error:
+                if not await self._is_there(name):
+                    continue
+                log.warning("snapshot_damaged", snapshot=name, cause=error.message)
+                damaged[name] = error
+                continue
+            for each in damaged if set_aside else ():
+                await self._set_aside(each)
+            return snapshot
+        if damaged:
+            raise CorruptState(
+                f"no snapshot in {self._blobs.where} is sound: "
+                + "; ".join(error.message for error in damaged.values())
+                + ". Restore the folder from a copy, or choose another to begin anew"
+            )
+        return None
 
     async def _delete(self, names: list[str]) -> None:
         await self._blobs.delete(names)  # before the blobs that they name
@@ -284,7 +296,7 @@ class Snapshots:
 
 
 def _stored(record: SnapshotRecord) -> Stored:
-    return Stored(Version(record.version), record.segment, record.pieces_from)
+    return Stored(Version(record.version), record.segment, record.pieces_from, record.journalled)
 
 
 def _is_manifest(name: str) -> bool:
