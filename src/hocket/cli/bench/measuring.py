@@ -36,7 +36,7 @@ async def measure(case: Case, folder: Path, seconds: float) -> Measured:
     """
     raw = NOTHING
     if case.coding is Coding.RAW:  # else nobody knows yet how long the bodies are
-        raw = await _raw(folder, case, case.model_bytes, case.updates)
+        raw = await _raw(folder, case, case.model_bytes)
     began_s = time.perf_counter()
     async with rig(folder, case) as up:
         start_s = time.perf_counter() - began_s
@@ -53,7 +53,7 @@ async def measure(case: Case, folder: Path, seconds: float) -> Measured:
         async with _obituaries(up):
             told = await run_worker(PUSHER, job.as_json(), up.log("pusher"))
         recovered = await _recover(up, told, start_s) if case.recovers else None
-    raw += await _raw(folder, case, told["wire_bytes"], told["updates"])
+    raw += await _raw(folder, case, told["wire_bytes"])
     disk, disk_group = await _disk(folder, case, told) if case.durable else (NOTHING, NOTHING)
     return Measured.of(case, told, raw, disk, disk_group, recovered)
 
@@ -75,9 +75,9 @@ async def _recover(up: Rig, before: JSON, start_s: float) -> Recovered:
     return Recovered(recovery_s, start_s, before["pushes"])
 
 
-async def _raw(folder: Path, case: Case, body_bytes: int, updates: int) -> Rate:
+async def _raw(folder: Path, case: Case, body_bytes: int) -> Rate:
     """The same bytes in the same chunks by as many streams, without anything else."""
-    count = _pieces(updates, body_bytes, RAW_BYTES)
+    count = _pieces(case, body_bytes, RAW_BYTES)
     async with raw_server(folder) as address:
         job = RawJob(address, body_bytes, count, case.streams)
         sent = await run_worker(RAW_CLIENT, job.as_json(), folder / "logs" / "raw-client.log")
@@ -90,7 +90,7 @@ async def _disk(folder: Path, case: Case, told: JSON) -> tuple[Rate, Rate]:
     In turns: a disk that is shared with others, or saves up for bursts, is not always as fast.
     """
     num_bytes = told["wire_bytes"]
-    count = _pieces(told["updates"], num_bytes, DISK_BYTES)
+    count = _pieces(case, num_bytes, DISK_BYTES)
     alone = grouped = NOTHING
     for _ in range(DISK_TURNS):
         some = math.ceil(count / DISK_TURNS)
@@ -99,9 +99,9 @@ async def _disk(folder: Path, case: Case, told: JSON) -> tuple[Rate, Rate]:
     return alone, grouped
 
 
-def _pieces(updates: int, body_bytes: int, at_most_bytes: int) -> int:
-    """As many bodies as are pushed, or as many as make a fair measurement."""
-    return min(updates, math.ceil(at_most_bytes / body_bytes))
+def _pieces(case: Case, body_bytes: int, at_most_bytes: int) -> int:
+    """As many bodies as are to be pushed, or as many as make a fair measurement."""
+    return min(case.updates, math.ceil(at_most_bytes / body_bytes))
 
 
 def _there(up: Rig) -> Running:
