@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hocket_aggregator.journal.reader import segments
+from hocket_aggregator.journal.reader import file_of, segments
 from hocket_aggregator.recovery.replay import replay
 from hocket_aggregator.snapshots.keeper import AGAIN_S, Retention
 from hocket_aggregator.snapshots.snapshots import Snapshot, Snapshots
@@ -16,7 +16,7 @@ from support.aggregating import LIMITS, Running, aggregating, header, until
 from support.clock import ManualClock
 from support.lives import killed, recorded, snapshots_of
 
-from hocket.core.ids import UpdateId
+from hocket.core.ids import UpdateId, Version
 from hocket.core.payload import Payload
 from hocket.core.update import Applied, UpdateHeader
 from hocket.errors import StorageFull
@@ -110,6 +110,33 @@ async def test_a_body_long_on_its_way_holds_no_old_segments_back(tmp_path: Path)
             assert isinstance(outcome, Applied)
             digest = await again.digest()
         assert (await replay(again.setup, copy)).digest == digest
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_half_of_what_is_kept_can_be_replayed_at_any_time(
+    tmp_path: Path, *, slow: bool
+) -> None:
+    """Also while a body is long on its way, which needs the journal from its beginning."""
+    limit_bytes = 12 * EVERY_BYTES
+    retention = Retention(every_s=1e9, every_bytes=EVERY_BYTES, kept=2, journal_bytes=limit_bytes)
+    limits = replace(LIMITS, retention=retention)
+    async with aggregating(tmp_path, model=MODEL, limits=limits) as running:
+        payload = running.payload(torch.full((running.manifest.size,), 0.01))
+        if slow:
+            await break_off(running, "c", "slow", payload)
+        for number in range(150):
+            await running.push(of("a", f"a-{number}", running), payload)
+            await up_to_date(running)
+            stored = await snapshots_of(running)
+            reached = [s for s in journal_of(tmp_path) if s >= stored[0].needs_from]
+            num_bytes = sum(file_of(tmp_path / "journal", s).stat().st_size for s in reached)
+            assert num_bytes <= limit_bytes + 2 * EVERY_BYTES
+            if number >= 70:
+                assert num_bytes >= limit_bytes / 2
+        early = Version(stored[0].version + 1)
+        await recorded(running)
+        known = await running.aggregator.records.version(early)
+        assert (await replay(running.setup, tmp_path, early)).digest == known.digest
 
 
 async def test_bodies_of_earlier_lives_count_as_well(tmp_path: Path) -> None:

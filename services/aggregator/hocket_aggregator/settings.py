@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     ] = 4 << 30
     snapshots_kept: Annotated[int, Field(ge=1, description="newest snapshots that stay")] = 5
     journal_kept_bytes: Annotated[
-        int, Field(ge=0, description="bytes of journal from which older versions can be rebuilt")
+        int,
+        Field(ge=0, description="most bytes of journal that stay to rebuild older versions from"),
     ] = 8 << 30
     durability: Annotated[
         Literal["sync", "none"],

@@ -16,7 +16,9 @@ async def test_they_are_listed_oldest_first() -> None:
     await filled(blobs, 9, 2, 10)
     await snapshots(blobs).save(snapshot(9, 95))
     expected = [(2, 20), (9, 90), (9, 95), (10, 100)]
-    assert await snapshots(blobs).stored() == [Stored(Version(v), s, s) for v, s in expected]
+    assert await snapshots(blobs).stored() == [
+        Stored(Version(v), s, s, journalled=True) for v, s in expected
+    ]
 
 
 async def test_the_newest_stay_with_the_journal_that_two_of_them_need() -> None:

@@ -40,7 +40,7 @@ class Retention:
     every_s: float = 30.0
     every_bytes: int = 4 << 30  # of journal
     kept: int = 5  # newest snapshots
-    journal_bytes: int = 8 << 30  # of journal from which older versions can be rebuilt
+    journal_bytes: int = 8 << 30  # most of journal that stay to rebuild older versions from
 
 
 class Keeper:

@@ -66,13 +66,8 @@ class Stored:
 
     version: Version
     segment: int
-    pieces_from: int
-    journalled: bool = True
-
-    @property
-    def needs_from(self) -> int:
-        """First journal segment that is read when a task goes on from here."""
-        return min(self.segment, self.pieces_from)
+    needs_from: int  # first journal segment that is read when a task goes on from here
+    journalled: bool
 
 
 class Snapshots:
@@ -296,7 +291,7 @@ class Snapshots:
 
 
 def _stored(record: SnapshotRecord) -> Stored:
-    return Stored(Version(record.version), record.segment, record.pieces_from, record.journalled)
+    return Stored(Version(record.version), record.segment, record.needs_from, record.journalled)
 
 
 def _is_manifest(name: str) -> bool:
