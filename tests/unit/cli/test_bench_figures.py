@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from hocket.cli.bench import processor
 from hocket.cli.bench.cases import CASES, Target
 from hocket.cli.bench.closed_loop import closed_loop, nearest_rank
-from hocket.cli.bench.disk import Rate, write_and_sync
-from hocket.cli.bench.results import Measured, Recovered
+from hocket.cli.bench.disk import Disk, Rate
+from hocket.cli.bench.results import Limits, Measured, Recovered
 from hocket.cli.bench.table import row
 from hocket.errors import HocketError, NotFound, StorageFailed, Unavailable
 
@@ -104,33 +105,57 @@ def test_a_process_s_own_figures() -> None:
 def test_a_group_shares_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr("os.fdatasync", lambda file: synced.append(os.fstat(file).st_size))
-    assert write_and_sync(tmp_path, 100, 10, group=4).num_bytes == 1000
+    with Disk(tmp_path) as disk:
+        assert disk.append(100, 10, group=4).num_bytes == 1000
     assert synced == [400, 800, 1000]
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(StorageFailed, match="nowhere"):
-        write_and_sync(tmp_path / "nowhere", 100, 1)
+
+
+def test_no_file_gets_what_another_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: list[int] = []
+    monkeypatch.setattr("os.fdatasync", files.append)
+    with Disk(tmp_path) as disk:
+        for _ in range(3):
+            disk.append(100, 1)
+    assert len(set(files)) == 3  # all open at once, or the number would be used again
+
+
+def test_what_goes_past_the_cache_goes_in_whole_pages(tmp_path: Path) -> None:
+    with Disk(tmp_path) as disk:
+        rate = disk.append_directly(100, 3)
+    assert rate.num_bytes in {0, 3 * mmap.PAGESIZE}  # 0: this file system has no such way
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with Disk(tmp_path / "file") as disk, pytest.raises(StorageFailed, match="/file: "):
+        disk.append(100, 1)
 
 
 def test_ratios_are_to_the_smaller_limit() -> None:
     # 30 updates of 400 bytes in 3 s: 4000 bytes/s.
-    raw, one, four = Rate(16_000, 2.0), Rate(4_000, 1.0) + Rate(1_000, 0.0), Rate(6_000, 1.0)
-    found = Measured.of(DURABLE, TOLD, raw, one, four, Recovered(1.5, 0.5, 1008))
+    raw, one, four = Rate(16_000, 2.0), Rate(4_000, 1.0), Rate(6_000, 1.0)
+    limits = Limits(raw, one, four) + Limits(disk=Rate(1_000, 0.0), disk_direct=Rate(9_000, 1.0))
+    found = Measured.of(DURABLE, TOLD, limits, Recovered(1.5, 0.5, 1008))
     assert (found.updates_per_s, found.bytes_per_s, found.raw_bytes_per_s) == (10, 4000, 8000)
     assert found.ratio_to_raw == pytest.approx(0.5)
     assert (found.disk_bytes_per_s, found.disk_group_bytes_per_s) == (5000, 6000)
+    assert found.disk_direct_bytes_per_s == 9000
     assert found.ratio_to_limit == pytest.approx(0.8)
     assert (found.recovery_s, found.journalled_updates) == (1.5, 1008)
-    slow_wire = Measured.of(DURABLE, TOLD, Rate(4_000, 1.0), one, four, None)
+    slow_wire = Measured.of(DURABLE, TOLD, Limits(Rate(4_000, 1.0), one, four), None)
     assert slow_wire.ratio_to_limit == pytest.approx(1.0)
     assert slow_wire.recovery_s is None
-    no_disk = Rate(0, 0.0)
-    volatile = Measured.of(replace(DURABLE, durable=False), TOLD, raw, no_disk, no_disk, None)
+    assert slow_wire.disk_direct_bytes_per_s is None
+    volatile = Measured.of(replace(DURABLE, durable=False), TOLD, Limits(raw), None)
     assert (volatile.disk_bytes_per_s, volatile.ratio_to_limit) == (None, None)
 
 
 def test_a_row_says_whether_the_target_is_met() -> None:
-    rates = Rate(16_000, 2.0), Rate(5_000, 1.0), Rate(6_000, 1.0)
-    found = Measured.of(DURABLE, TOLD, *rates, None)
+    limits = Limits(Rate(16_000, 2.0), Rate(5_000, 1.0), Rate(6_000, 1.0))
+    found = Measured.of(DURABLE, TOLD, limits, None)
     assert row(found, DURABLE.targets)[-2:] == ["of limit 0.8", "met"]
     assert row(found, [Target("updates_per_s", 10.1)])[-2:] == ["updates/s 10.1", "missed"]
     assert row(found, [])[-2:] == ["-", "-"]

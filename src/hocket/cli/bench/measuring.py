@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hocket.cli.bench.cases import Case, Coding
-from hocket.cli.bench.disk import Rate, write_and_sync
+from hocket.cli.bench.disk import Disk, Rate
 from hocket.cli.bench.pusher import PushJob
 from hocket.cli.bench.raw_client import RawJob
-from hocket.cli.bench.results import Measured, Recovered
+from hocket.cli.bench.results import Limits, Measured, Recovered
 from hocket.cli.bench.rig import Rig, Running, raw_server, rig
 from hocket.cli.bench.worker import JSON, run_worker
 from hocket.errors import CorruptState, HocketError, StartupError
@@ -24,19 +24,24 @@ PUSHER = "hocket.cli.bench.pusher"
 RAW_CLIENT = "hocket.cli.bench.raw_client"
 MIB = 1024 * 1024
 RAW_BYTES, DISK_BYTES = 2048 * MIB, 1024 * MIB  # to measure each limit with, at most
-DISK_TURNS = 3
-NOTHING = Rate(0, 0.0)
 
 
 async def measure(case: Case, folder: Path, seconds: float) -> Measured:
     """Run a case in a new folder. Raises HocketError if an update was not applied as told.
 
-    What the wire carries is measured before the services start and after they have stopped, with
-    the machine for itself: one that is shared with others changes its pace within a minute.
+    What wire and disk carry is measured before the services start and after they have stopped,
+    with the machine for itself: one that is shared with others changes its pace within a minute.
     """
-    raw = NOTHING
-    if case.coding is Coding.RAW:  # else nobody knows yet how long the bodies are
-        raw = await _raw(folder, case, case.model_bytes)
+    with Disk(folder) as disk:
+        limits = Limits()
+        if case.coding is Coding.RAW:  # else nobody knows yet how long the bodies are
+            limits += await _limits(folder, case, disk, case.model_bytes)
+        told, recovered = await _pushed(folder, case, seconds)
+        limits += await _limits(folder, case, disk, told["wire_bytes"])
+    return Measured.of(case, told, limits, recovered)
+
+
+async def _pushed(folder: Path, case: Case, seconds: float) -> tuple[JSON, Recovered | None]:
     began_s = time.perf_counter()
     async with rig(folder, case) as up:
         start_s = time.perf_counter() - began_s
@@ -52,10 +57,7 @@ async def measure(case: Case, folder: Path, seconds: float) -> Measured:
         )
         async with _obituaries(up):
             told = await run_worker(PUSHER, job.as_json(), up.log("pusher"))
-        recovered = await _recover(up, told, start_s) if case.recovers else None
-    raw += await _raw(folder, case, told["wire_bytes"])
-    disk, disk_group = await _disk(folder, case, told) if case.durable else (NOTHING, NOTHING)
-    return Measured.of(case, told, raw, disk, disk_group, recovered)
+        return told, await _recover(up, told, start_s) if case.recovers else None
 
 
 async def _recover(up: Rig, before: JSON, start_s: float) -> Recovered:
@@ -75,28 +77,27 @@ async def _recover(up: Rig, before: JSON, start_s: float) -> Recovered:
     return Recovered(recovery_s, start_s, before["pushes"])
 
 
+async def _limits(folder: Path, case: Case, disk: Disk, body_bytes: int) -> Limits:
+    """The same bytes, without anything else."""
+    raw = await _raw(folder, case, body_bytes)
+    if not case.durable:
+        return Limits(raw)
+    count = _pieces(case, body_bytes, DISK_BYTES)
+    return Limits(
+        raw,
+        await asyncio.to_thread(disk.append, body_bytes, count),
+        await asyncio.to_thread(disk.append, body_bytes, count, case.streams),
+        await asyncio.to_thread(disk.append_directly, body_bytes, count),
+    )
+
+
 async def _raw(folder: Path, case: Case, body_bytes: int) -> Rate:
-    """The same bytes in the same chunks by as many streams, without anything else."""
+    """In the same chunks by as many streams."""
     count = _pieces(case, body_bytes, RAW_BYTES)
     async with raw_server(folder) as address:
         job = RawJob(address, body_bytes, count, case.streams)
         sent = await run_worker(RAW_CLIENT, job.as_json(), folder / "logs" / "raw-client.log")
     return Rate(sent["num_bytes"], sent["seconds"])
-
-
-async def _disk(folder: Path, case: Case, told: JSON) -> tuple[Rate, Rate]:
-    """The same bytes written and synced: one update at a time, and as many as there are streams.
-
-    In turns: a disk that is shared with others, or saves up for bursts, is not always as fast.
-    """
-    num_bytes = told["wire_bytes"]
-    count = _pieces(case, num_bytes, DISK_BYTES)
-    alone = grouped = NOTHING
-    for _ in range(DISK_TURNS):
-        some = math.ceil(count / DISK_TURNS)
-        alone += await asyncio.to_thread(write_and_sync, folder, num_bytes, some)
-        grouped += await asyncio.to_thread(write_and_sync, folder, num_bytes, some, case.streams)
-    return alone, grouped
 
 
 def _pieces(case: Case, body_bytes: int, at_most_bytes: int) -> int:

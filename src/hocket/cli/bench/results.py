@@ -19,6 +19,28 @@ class Recovered:
     journalled_updates: int
 
 
+NOTHING = Rate(0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the machine carries without Hocket. Of the disk nothing where a case is not durable."""
+
+    raw: Rate = NOTHING
+    disk: Rate = NOTHING  # each update synced by itself
+    disk_group: Rate = NOTHING  # as many at a time as there are streams
+    disk_direct: Rate = NOTHING  # past the system's cache, where that can be done
+
+    def __add__(self, other: Limits) -> Limits:
+        """Both measurements, one after the other."""
+        return Limits(
+            self.raw + other.raw,
+            self.disk + other.disk,
+            self.disk_group + other.disk_group,
+            self.disk_direct + other.disk_direct,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Pushes, and the machine's limits measured in the same run. Rates are of bodies' bytes."""
@@ -43,24 +65,17 @@ class Measured:
     client_cpu_ms_per_update: float
     rss_peak_bytes: int
     rss_slope_bytes_per_update: float
-    disk_group_bytes_per_s: float | None = None  # as many at a time as there are streams
+    disk_group_bytes_per_s: float | None = None
+    disk_direct_bytes_per_s: float | None = None
     recovery_s: float | None = None
     start_s: float | None = None
     journalled_updates: int | None = None
 
     @classmethod
-    def of(
-        cls,
-        case: Case,
-        told: JSON,
-        raw: Rate,
-        disk: Rate,
-        disk_group: Rate,
-        recovered: Recovered | None,
-    ) -> Self:
+    def of(cls, case: Case, told: JSON, limits: Limits, recovered: Recovered | None) -> Self:
         """Put together what the pusher told and what was measured beside it."""
         bytes_per_s = told["updates"] * told["wire_bytes"] / told["seconds"]
-        limit = min(raw.bytes_per_s, disk.bytes_per_s)
+        raw, disk = limits.raw.bytes_per_s, limits.disk.bytes_per_s
         return cls(
             case=case.name,
             model_bytes=told["model_bytes"],
@@ -72,17 +87,18 @@ class Measured:
             update_bytes=told["wire_bytes"],
             updates_per_s=told["updates"] / told["seconds"],
             bytes_per_s=bytes_per_s,
-            raw_bytes_per_s=raw.bytes_per_s,
-            ratio_to_raw=bytes_per_s / raw.bytes_per_s,
-            disk_bytes_per_s=disk.bytes_per_s if case.durable else None,
-            ratio_to_limit=bytes_per_s / limit if case.durable else None,
+            raw_bytes_per_s=raw,
+            ratio_to_raw=bytes_per_s / raw,
+            disk_bytes_per_s=disk if case.durable else None,
+            ratio_to_limit=bytes_per_s / min(raw, disk) if case.durable else None,
             p50_ms=told["p50_ms"],
             p99_ms=told["p99_ms"],
             server_cpu_ms_per_update=told["server_cpu_ms_per_update"],
             client_cpu_ms_per_update=told["client_cpu_ms_per_update"],
             rss_peak_bytes=told["rss_peak_bytes"],
             rss_slope_bytes_per_update=told["rss_slope_bytes_per_update"],
-            disk_group_bytes_per_s=disk_group.bytes_per_s if case.durable else None,
+            disk_group_bytes_per_s=limits.disk_group.bytes_per_s if case.durable else None,
+            disk_direct_bytes_per_s=limits.disk_direct.bytes_per_s or None,
             recovery_s=recovered.recovery_s if recovered else None,
             start_s=recovered.start_s if recovered else None,
             journalled_updates=recovered.journalled_updates if recovered else None,
