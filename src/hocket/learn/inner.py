@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hocket.learn.hands import LONG, by_two
 
+Floats = np.ndarray[tuple[int], np.dtype[np.float32]]
 Rows = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 
 _ROW = 8192  # values summed in float32; the sums of rows are added exactly
@@ -31,6 +32,11 @@ def inner(left: Tensor, right: Tensor) -> float:
         halves = [(rows[:half], others[:half]), (rows[half:], others[half:])]
         sums = by_two(_sums_of_all, halves)
     sums += _sums(x[whole:][np.newaxis], y[whole:][np.newaxis])
+    return exact_sum(sums)
+
+
+def exact_sum(sums: Iterable[float]) -> float:
+    """Rounded once, so that their order does not matter; infinite or NaN where one of them is."""
     try:
         return math.fsum(sums)
     except (OverflowError, ValueError):  # of infinities

@@ -7,7 +7,7 @@ Dynamic Staleness-Aware Model Update. AAAI 2024. Equations 1 to 3.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -20,6 +20,7 @@ from hocket.core.update import Applied, Dropped, DropReason, Update
 from hocket.errors import TaskError
 from hocket.learn.sparse import dense, inner_of
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
+from hocket.learn.strategies.displacement import Displacement, vector_of
 from hocket.learn.strategies.mixing import mix_and_measure, square_of
 from hocket.learn.strategies.moves import MOVED_AT, Moves, Weights
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor
@@ -33,7 +34,7 @@ _MOVED = "moved/"
 class Contribution:
     """A device's last accepted upload: what its controls are judged by when it comes back."""
 
-    moved: Tensor
+    moved: Tensor | Displacement
     """D: its trained model minus the global model it met, 0 where it held nothing; or a sketch."""
     moved_square: float  # <D, D>
     t: int  # the version it met
@@ -50,7 +51,11 @@ class Contribution:
         better. (A public replication drops this minus sign and so ascends.) Normalised it is
         minus the cosine between delta and D.
         """
-        product = inner_of(progress, self.moved)
+        known = self.moved
+        if isinstance(known, Displacement):
+            product = known.inner(progress)
+        else:
+            product = inner_of(progress, known)
         if normalise:
             scale = math.sqrt(square_of(update)) * math.sqrt(self.moved_square)
             cosine = product / scale if scale > 0 else 0.0
@@ -142,7 +147,7 @@ class FedASMU:
         weights = self._weights(controls, memory.moves, update, t)
         s = 1 + round(weights.mean_tau)
         mixed = mix_and_measure(now.model, base, update, weights.alpha)
-        last = Contribution(self._kept_of(mixed.moved), mixed.moved_square, t, s, version)
+        last = Contribution(self._remembered(mixed.moved), mixed.moved_square, t, s, version)
         memory.devices[header.device_id] = DeviceMemory(controls, last)
         if memory.moves is not None:
             memory.moves.note(update.held, version)
@@ -150,14 +155,20 @@ class FedASMU:
         return Step(Global(mixed.after, version), memory, outcome)
 
     def keep(self, memory: Fleet) -> Memory[Tensor]:
-        """Contributions as they are, and one row of numbers (float64) for each device."""
+        """Contributions as vectors, and one row of numbers (float64) for each device.
+
+        They stay vectors, so that one is written down and stored once.
+        """
         devices = memory.devices
+        moved: dict[str, Tensor] = {}
+        for name, device in devices.items():
+            moved[f"{_MOVED}{name}"] = vector = vector_of(device.last.moved)
+            devices[name] = replace(device, last=replace(device.last, moved=vector))
         rows = [
             (c.lambda_, c.sigma, c.iota, last.moved_square, last.t, last.s, last.produced)
             for c, last in ((device.controls, device.last) for device in devices.values())
         ]
         numbers = torch.tensor(rows, dtype=torch.float64).reshape(-1, _NUMBERS)
-        moved = {f"{_MOVED}{name}": device.last.moved for name, device in devices.items()}
         facts: dict[str, object] = {
             "kind": self.kind,
             "memory": self.memory,
@@ -202,9 +213,13 @@ class FedASMU:
         tau = t - update.header.base_version
         return Weights(alpha_of(tau), alpha_of(tau), tau)
 
-    def _kept_of(self, vector: Tensor) -> Tensor:
-        """What is remembered of a model-sized vector, for inner products to come."""
-        return vector if self.memory == "exact" else sketch(dense(vector), self.sketch_size)
+    def _remembered(self, moved: Tensor | Displacement) -> Tensor | Displacement:
+        """Of a contribution, for inner products to come."""
+        return moved if self.memory == "exact" else sketch(vector_of(moved), self.sketch_size)
+
+    def _progress(self, delta: Tensor) -> Tensor:
+        """A delta, fit for inner products with what is remembered."""
+        return delta if self.memory == "exact" else sketch(dense(delta), self.sketch_size)
 
     def _controls(self, known: DeviceMemory | None, update: Update[Tensor]) -> Controls:
         """The device's controls after learning from its last contribution, if it may."""
@@ -213,7 +228,7 @@ class FedASMU:
         last = known.last
         if self.rule == "gated" and last.produced != update.header.base_version:
             return known.controls
-        slope = last.slope(update, self._kept_of(update.delta), normalise=self.normalise)
+        slope = last.slope(update, self._progress(update.delta), normalise=self.normalise)
         gradient = gradients(known.controls, self.mu_alpha, slope, last.t, last.s)
         rates = Controls(self.eta_lambda, self.eta_sigma, self.eta_iota)
         return learned(known.controls, gradient, rates)

@@ -19,6 +19,7 @@ from hocket.learn.hands import LONG, by_two
 from hocket.learn.inner import inner
 from hocket.learn.pool import POOL
 from hocket.learn.sparse import add_block, blocks_of, dense
+from hocket.learn.strategies.displacement import Displacement
 
 _BLOCK = 1 << 18  # values: a few such blocks stay in a processor's cache
 
@@ -30,7 +31,8 @@ class Mixed:
     """A server step of a mixing rule."""
 
     after: Tensor  # the new model
-    moved: Tensor  # (base + delta) - model where the update holds an entry, 0 elsewhere
+    moved: Tensor | Displacement
+    """(base + delta) - model where the update holds an entry, 0 elsewhere."""
     moved_square: float  # <moved, moved>
 
 
@@ -53,6 +55,10 @@ def mix_and_measure(
     model: Tensor, base: Tensor, update: Update[Tensor], alpha: float | Tensor
 ) -> Mixed:
     """As `mix`, and what the update would have moved the model by with alpha = 1."""
+    if len(model) >= LONG and update.held is None and not isinstance(alpha, Tensor):
+        from hocket.learn.strategies import long_mixing  # noqa: PLC0415 -- compiled then
+
+        return Mixed(*long_mixing.mix(model, base, update.delta, alpha))
     after, moved = POOL.take(len(model)), POOL.take(len(model))
 
     def work(blocks: Sequence[tuple[_Block, float | Tensor, Tensor]]) -> list[float]:

@@ -1,0 +1,150 @@
+"""Steps over long models: compiled, by two hands, and with the same bits as numpy's."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from support.strategies import Server, push
+from torch import Tensor
+
+from hocket.core.strategy import Global
+from hocket.core.update import Applied, Outcome
+from hocket.learn.hands import LONG
+from hocket.learn.inner import inner
+from hocket.learn.sparse import sparse_vector
+from hocket.learn.strategies import FedASMU
+from hocket.learn.strategies.displacement import Displacement, vector_of
+from hocket.learn.strategies.mixing import Mixed, mix, mix_and_measure
+
+SIZE = LONG + 777  # ends within a row
+
+
+def random(size: int, seed: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+MODEL, BASE, DELTA = (random(SIZE, seed) for seed in (1, 2, 3))
+PLACES = torch.unique(torch.cat([torch.arange(0, SIZE, 97), torch.tensor([1, SIZE - 1])]))
+FEW = sparse_vector(PLACES, random(len(PLACES), 4), SIZE)
+
+
+def mixed(delta: Tensor) -> Mixed:
+    return mix_and_measure(MODEL, BASE, push(delta), 0.3)
+
+
+def expected(delta: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """By numpy, which rounds after each operation."""
+    model, base, step = (v.numpy() for v in (MODEL, BASE, delta))
+    moved = (base - model) + step
+    return model + np.float32(0.3) * moved, moved
+
+
+@pytest.mark.parametrize("delta", [DELTA, FEW], ids=["dense", "sparse"])
+def test_a_long_step_has_numpy_s_bits(delta: Tensor) -> None:
+    found = mixed(delta)
+    after, moved = expected(delta.to_dense())
+    assert np.array_equal(found.after.numpy(), after)
+    assert np.array_equal(vector_of(found.moved).numpy(), moved)
+    square = float(np.square(moved.astype(np.float64)).sum())
+    assert found.moved_square == pytest.approx(square, rel=1e-6)
+
+
+def test_a_long_step_is_what_a_short_one_is() -> None:
+    assert torch.allclose(mixed(DELTA).after, mix(MODEL, BASE, push(DELTA), 0.3), atol=1e-6)
+
+
+@pytest.mark.parametrize("delta", [DELTA, FEW], ids=["dense", "sparse"])
+def test_no_bit_depends_on_who_does_which_half(delta: Tensor) -> None:
+    """A helper cannot wait for itself, so it does both."""
+    found: list[Mixed] = []
+    alone = threading.Thread(target=lambda: found.append(mixed(delta)), name="helper_0")
+    alone.start()
+    alone.join()
+    both = mixed(delta)
+    assert torch.equal(found[0].after, both.after)
+    assert found[0].moved_square == both.moved_square
+
+
+def test_few_values_do_not_write_down_what_they_move() -> None:
+    known = mixed(FEW).moved
+    assert isinstance(known, Displacement)
+    assert known.model is MODEL
+    assert known.base is BASE
+    assert known.delta is FEW
+
+
+def wanted(*places: int) -> Tensor:
+    return sparse_vector(torch.tensor(places), random(len(places), 5), SIZE)
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        DELTA,
+        FEW,
+        wanted(0, 1, 2, 97, 98, SIZE - 2, SIZE - 1),
+        wanted(5),
+        wanted(SIZE - 1),
+        sparse_vector(torch.empty(0, dtype=torch.int64), torch.empty(0), SIZE),
+    ],
+    ids=["dense", "its own", "some", "one", "the last", "none"],
+)
+def test_an_inner_product_is_that_with_the_vector(progress: Tensor) -> None:
+    known = mixed(FEW).moved
+    assert isinstance(known, Displacement)
+    vector = torch.from_numpy(expected(FEW.to_dense())[1])
+    if progress.is_sparse:
+        there = vector[progress.indices()[0]]
+        assert known.inner(progress) == inner(progress.values(), there)
+    else:
+        assert known.inner(progress) == inner(progress, vector)
+
+
+@pytest.mark.parametrize("delta", [DELTA, FEW], ids=["dense", "sparse"])
+def test_what_overflows_shows(delta: Tensor) -> None:
+    huge = mix_and_measure(MODEL, torch.full((SIZE,), 3e38), push(delta), 0.3)
+    assert not np.isfinite(huge.moved_square)
+
+
+def few(seed: int) -> Tensor:
+    places = torch.arange(seed, SIZE, 50 + seed)
+    return sparse_vector(places, random(len(places), seed), SIZE)
+
+
+def told(rule: FedASMU, *, saved_after: int | None) -> tuple[list[Outcome], Tensor]:
+    """Five sparse updates of one device; what the rule remembers is kept and recalled at one."""
+    aggregator = Server(rule, Global(MODEL))
+    outcomes = []
+    for number in range(5):
+        base = max(1, aggregator.now.version - 1)
+        outcomes.append(aggregator.take(push(few(number + 1), base=base)))
+        if number == saved_after:
+            kept = rule.keep(aggregator.memory)
+            aggregator.memory = rule.recall(kept, aggregator.now.model)
+    return outcomes, aggregator.now.model
+
+
+@pytest.mark.parametrize("memory", ["exact", "sketch"])
+def test_fedasmu_learns_the_same_after_a_snapshot(memory: Literal["exact", "sketch"]) -> None:
+    rule = FedASMU(memory=memory)
+    straight, model = told(rule, saved_after=None)
+    assert len({outcome.weight for outcome in straight if isinstance(outcome, Applied)}) == 5
+    for saved_after in (0, 2):
+        outcomes, resumed = told(rule, saved_after=saved_after)
+        assert outcomes == straight
+        assert torch.equal(resumed, model)
+
+
+def test_a_contribution_is_written_down_once() -> None:
+    """A snapshot stores what is the same tensor as before only once."""
+    rule = FedASMU()
+    aggregator = Server(rule, Global(MODEL))
+    aggregator.take(push(FEW))
+    assert isinstance(aggregator.memory.devices["a"].last.moved, Displacement)
+    kept = rule.keep(aggregator.memory).tensors["moved/a"]
+    assert rule.keep(aggregator.memory).tensors["moved/a"] is kept
+    assert torch.equal(kept, FEW.to_dense())  # the base was the model
