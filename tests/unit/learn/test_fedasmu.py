@@ -19,6 +19,7 @@ from hocket.core.ids import DeviceId
 from hocket.core.update import Applied, Dropped
 from hocket.learn.strategies import FedASMU, FedAsync
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
+from hocket.learn.strategies.displacement import vector_of
 from hocket.learn.strategies.fedasmu import DeviceMemory
 
 A = DeviceId("a")
@@ -288,7 +289,7 @@ def test_only_what_was_held_is_remembered() -> None:
     aggregator = server(FedASMU(), 0.0, 0.0, version=2)
     aggregator.versions[1] = vector(5.0, 5.0)
     aggregator.take(push(vector(1, 0), base=1, held=vector(1, 0)))
-    assert remembered(aggregator).last.moved.tolist() == [6.0, 0.0]
+    assert vector_of(remembered(aggregator).last.moved).tolist() == [6.0, 0.0]
     assert remembered(aggregator).last.moved_square == 36.0
 
 

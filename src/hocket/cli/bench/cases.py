@@ -64,6 +64,7 @@ def _reported() -> tuple[Case, ...]:
     many, sixty = (Target("updates_per_s", 350.0),), (Target("updates_per_s", 60.0),)
     return (
         Case("dense-44mb", big, raw, durable=False, updates=80, targets=fast),
+        Case("dense-44mb-one", big, raw, durable=False, updates=80, targets=fast, streams=1),
         Case("dense-44mb-durable", big, raw, durable=True, updates=60, targets=safe),
         Case("dense-1mb", small, raw, durable=False, updates=2000, targets=many),
         Case(
@@ -88,7 +89,11 @@ def _compared(case: Case) -> Case:
 
 
 RECOVERY = Case("recovery", VALUES_1_MB, Coding.RAW, durable=True, updates=1000, recovers=True)
-CASES = (*_reported(), *(_compared(c) for c in _reported() if not c.durable), RECOVERY)
+CASES = (
+    *_reported(),
+    *(_compared(c) for c in _reported() if c.streams > 1 and not c.durable),
+    RECOVERY,
+)
 NAMES = (*(case.name for case in CASES), DEVICES)
 
 
