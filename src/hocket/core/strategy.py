@@ -67,7 +67,8 @@ class Strategy(Protocol[P, S]):
     def keep(self, memory: S) -> Memory[P]:
         """All of `memory`, so that `recall` gives it back bit for bit.
 
-        Tensors that `step` changes in place are copied; others are handed out as they are.
+        Tensors that `step` changes in place are copied; others are handed out as they are. How
+        `memory` holds something may change, what it holds may not.
         """
         ...
 

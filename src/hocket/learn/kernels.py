@@ -43,7 +43,7 @@ def mix_dense(
 
 
 @njit(
-    f"void({_VECTOR}, {_VECTOR}, {_PLACES}, {_VECTOR}, int64, float32, {_VECTOR}, {_VECTOR})",
+    f"void({_VECTOR}, {_VECTOR}, {_PLACES}, {_VECTOR}, int64, float32, {', '.join([_VECTOR] * 3)})",
     nogil=True,
 )
 def mix_sparse(
@@ -54,14 +54,18 @@ def mix_sparse(
     first: int,
     alpha: np.float32,
     after: Floats,
+    moved: Floats,
     squares: Floats,
 ) -> None:
-    """As `mix_dense` for few `values` at `places` (ascending, counted from -`first`), not kept."""
-    way = np.empty(LANES, np.float32)
+    """As `mix_dense` for few `values` at `places` (ascending, counted from -`first`).
+
+    `moved` may be as short as a row (LANES): each then takes the place of the one before.
+    """
     next_ = 0
     for start in range(0, len(model), LANES):
         old, met = model[start : start + LANES], base[start : start + LANES]
         new = after[start : start + LANES]
+        way = moved[start : start + LANES] if len(moved) == len(model) else moved
         for lane in range(len(old)):
             way[lane] = met[lane] - old[lane]
         while next_ < len(places) and places[next_] - first < start + len(old):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import mmap
 import os
 from dataclasses import replace
@@ -122,10 +124,32 @@ def test_no_file_gets_what_another_has_left(
     assert len(set(files)) == 3  # all open at once, or the number would be used again
 
 
-def test_what_goes_past_the_cache_goes_in_whole_pages(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="Linux only")
+def test_what_goes_past_the_cache_goes_in_whole_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct: list[bool] = []
+
+    def synced(file: int) -> None:
+        direct.append(bool(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT))
+
+    monkeypatch.setattr("os.fdatasync", synced)
     with Disk(tmp_path) as disk:
         rate = disk.append_directly(100, 3)
-    assert rate.num_bytes in {0, 3 * mmap.PAGESIZE}  # 0: this file system has no such way
+    if rate.num_bytes:  # else this file system has no such way
+        assert rate.num_bytes == 3 * mmap.PAGESIZE
+        assert direct == [True] * 3
+
+
+def test_a_disk_of_larger_pages_has_no_direct_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("os.write", refuse)
+    with Disk(tmp_path) as disk:
+        assert disk.append_directly(100, 3).bytes_per_s == 0
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:

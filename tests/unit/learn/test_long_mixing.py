@@ -32,8 +32,8 @@ PLACES = torch.unique(torch.cat([torch.arange(0, SIZE, 97), torch.tensor([1, SIZ
 FEW = sparse_vector(PLACES, random(len(PLACES), 4), SIZE)
 
 
-def mixed(delta: Tensor) -> Mixed:
-    return mix_and_measure(MODEL, BASE, push(delta), 0.3)
+def mixed(delta: Tensor, *, in_parts: bool = True) -> Mixed:
+    return mix_and_measure(MODEL, BASE, push(delta), 0.3, in_parts=in_parts)
 
 
 def expected(delta: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -67,6 +67,24 @@ def test_no_bit_depends_on_who_does_which_half(delta: Tensor) -> None:
     both = mixed(delta)
     assert torch.equal(found[0].after, both.after)
     assert found[0].moved_square == both.moved_square
+
+
+def test_written_down_at_once_it_has_the_same_bits() -> None:
+    waits, at_once = mixed(FEW), mixed(FEW, in_parts=False)
+    assert isinstance(at_once.moved, Tensor)
+    assert torch.equal(at_once.moved, vector_of(waits.moved))
+    assert torch.equal(at_once.after, waits.after)
+    assert at_once.moved_square == waits.moved_square
+
+
+@pytest.mark.parametrize("alpha", [0.3, torch.full((SIZE,), 0.3)], ids=["one", "of entries"])
+def test_what_is_not_held_stays_in_a_long_model_too(alpha: float | Tensor) -> None:
+    held = (random(SIZE, 6) > 0).float()
+    found = mix_and_measure(MODEL, BASE, push(DELTA, held=held), alpha)
+    moved = (BASE.double() - MODEL.double() + DELTA.double()) * held
+    assert torch.allclose(vector_of(found.moved).double(), moved, atol=1e-6)
+    assert torch.equal(found.after[held == 0], MODEL[held == 0])
+    assert found.moved_square == pytest.approx(float(moved.square().sum()), rel=1e-6)
 
 
 def test_few_values_do_not_write_down_what_they_move() -> None:
@@ -137,6 +155,39 @@ def test_fedasmu_learns_the_same_after_a_snapshot(memory: Literal["exact", "sket
         outcomes, resumed = told(rule, saved_after=saved_after)
         assert outcomes == straight
         assert torch.equal(resumed, model)
+
+
+def test_a_live_run_learns_the_same_over_a_snapshot() -> None:
+    rule = FedASMU()
+    watched, other = Server(rule, Global(MODEL)), Server(rule, Global(MODEL))
+    for number, delta in enumerate((few(1), few(2), DELTA, few(3))):
+        base = max(1, watched.now.version - 1)
+        assert watched.take(push(delta, base=base)) == other.take(push(delta, base=base))
+        if number == 1:
+            rule.keep(watched.memory)
+    assert torch.equal(watched.now.model, other.now.model)
+
+
+def test_only_so_many_contributions_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hocket.learn.strategies.fedasmu.IN_PARTS", 2)
+    aggregator = Server(FedASMU(), Global(MODEL))
+
+    def waiting() -> set[str]:
+        known = aggregator.memory.devices.items()
+        return {name for name, its in known if isinstance(its.last.moved, Displacement)}
+
+    for device in "abc":
+        aggregator.take(push(FEW, device=device))
+    assert waiting() == {"a", "b"}
+    aggregator.take(push(FEW, device="a"))  # in its own place
+    assert waiting() == {"a", "b"}
+    aggregator.take(push(DELTA, device="a"))
+    aggregator.take(push(FEW, device="c"))
+    assert waiting() == {"b", "c"}
+    aggregator.rule.keep(aggregator.memory)
+    assert waiting() == set()
+    aggregator.take(push(FEW, device="d"))
+    assert waiting() == {"d"}
 
 
 def test_a_contribution_is_written_down_once() -> None:

@@ -132,6 +132,6 @@ def _as_wished(case: Case, wishes: Wishes) -> Case:
         case,
         model_values=values,
         updates=wishes.updates or case.updates,
-        streams=wishes.streams or case.streams,
+        streams=case.streams if case.streams == 1 else wishes.streams or case.streams,
         strategy=wishes.strategy or case.strategy,
     )

@@ -21,13 +21,16 @@ from hocket.errors import TaskError
 from hocket.learn.sparse import dense, inner_of
 from hocket.learn.strategies.controls import Controls, alpha, gradients, learned, xi
 from hocket.learn.strategies.displacement import Displacement, vector_of
-from hocket.learn.strategies.mixing import mix_and_measure, square_of
+from hocket.learn.strategies.mixing import make_ready, mix_and_measure, square_of
 from hocket.learn.strategies.moves import MOVED_AT, Moves, Weights
 from hocket.learn.strategies.recalled import check_names, foreign, names, tensor
 from hocket.learn.strategies.sketch import sketch, sketch_length
 
 _NUMBERS = 7  # of a device: lambda, sigma, iota, <D, D>, t, s, produced
 _MOVED = "moved/"
+IN_PARTS = 16
+"""Contributions that may wait to be written down: each may hold two models, and has a snapshot
+wait for 10 ms where they are of 44 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class Contribution:
     """A device's last accepted upload: what its controls are judged by when it comes back."""
 
     moved: Tensor | Displacement
-    """D: its trained model minus the global model it met, 0 where it held nothing; or a sketch."""
+    """D: its trained model minus the global model it met, 0 where it held nothing; what it is made
+    of; or a sketch."""
     moved_square: float  # <D, D>
     t: int  # the version it met
     s: int  # its staleness there; of entries, the mean of theirs, rounded
@@ -66,7 +70,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """What the server remembers of one device: one tensor and a few numbers."""
+    """What the server remembers of one device."""
 
     controls: Controls
     last: Contribution
@@ -77,6 +81,7 @@ class Fleet:
     """What the server remembers of all devices, and of the model's entries where that counts."""
 
     devices: dict[DeviceId, DeviceMemory] = field(default_factory=dict)
+    in_parts: set[DeviceId] = field(default_factory=set)  # whose contributions wait
     moves: Moves | None = None
 
 
@@ -125,6 +130,7 @@ class FedASMU:
 
     def init(self, model: Tensor) -> Fleet:
         """No device is remembered yet."""
+        make_ready(model.numel())
         return Fleet(moves=Moves.none_yet(model) if self.staleness_of == "entry" else None)
 
     def step(
@@ -146,9 +152,12 @@ class FedASMU:
         version = Version(t + 1)
         weights = self._weights(controls, memory.moves, update, t)
         s = 1 + round(weights.mean_tau)
-        mixed = mix_and_measure(now.model, base, update, weights.alpha)
+        waits = memory.in_parts - {header.device_id}
+        in_parts = self.memory == "exact" and len(waits) < IN_PARTS
+        mixed = mix_and_measure(now.model, base, update, weights.alpha, in_parts=in_parts)
         last = Contribution(self._remembered(mixed.moved), mixed.moved_square, t, s, version)
         memory.devices[header.device_id] = DeviceMemory(controls, last)
+        memory.in_parts = waits | ({header.device_id} if _is_in_parts(last) else set())
         if memory.moves is not None:
             memory.moves.note(update.held, version)
         outcome = Applied(version, weights.mean_alpha, tau)
@@ -157,9 +166,11 @@ class FedASMU:
     def keep(self, memory: Fleet) -> Memory[Tensor]:
         """Contributions as vectors, and one row of numbers (float64) for each device.
 
-        They stay vectors, so that one is written down and stored once.
+        `memory` has them as these very vectors from then on: what is the same tensor in the next
+        snapshot is not stored again.
         """
         devices = memory.devices
+        memory.in_parts = set()
         moved: dict[str, Tensor] = {}
         for name, device in devices.items():
             moved[f"{_MOVED}{name}"] = vector = vector_of(device.last.moved)
@@ -182,6 +193,7 @@ class FedASMU:
 
     def recall(self, kept: Memory[Tensor], model: Tensor) -> Fleet:
         """Every device as it was. Raises CorruptState."""
+        make_ready(model.numel())
         by_entry = self.staleness_of == "entry"
         devices = names(self.kind, kept, "devices")
         expected = {"numbers", *(f"{_MOVED}{name}" for name in devices)}
@@ -198,7 +210,7 @@ class FedASMU:
             )
             for name, row in zip(devices, rows.tolist(), strict=True)
         }
-        return Fleet(known, Moves.recall(self.kind, kept, model) if by_entry else None)
+        return Fleet(known, moves=Moves.recall(self.kind, kept, model) if by_entry else None)
 
     def _weights(
         self, controls: Controls, moves: Moves | None, update: Update[Tensor], t: int
@@ -232,6 +244,10 @@ class FedASMU:
         gradient = gradients(known.controls, self.mu_alpha, slope, last.t, last.s)
         rates = Controls(self.eta_lambda, self.eta_sigma, self.eta_iota)
         return learned(known.controls, gradient, rates)
+
+
+def _is_in_parts(contribution: Contribution) -> bool:
+    return isinstance(contribution.moved, Displacement)
 
 
 def _recalled(row: list[float], moved: Tensor) -> DeviceMemory:

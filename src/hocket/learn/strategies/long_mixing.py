@@ -18,20 +18,20 @@ Kernel = Callable[[slice, Floats], None]
 
 
 def mix(
-    model: Tensor, base: Tensor, delta: Tensor, alpha: float
+    model: Tensor, base: Tensor, delta: Tensor, alpha: float, *, in_parts: bool
 ) -> tuple[Tensor, Tensor | Displacement, float]:
     """The new model; (base + delta) - model; and the square of that. Vectors (n, float32).
 
-    The displacement of a sparse delta is not written down. A square that overflows float32 is
-    infinite or NaN.
+    With `in_parts` the displacement of a sparse delta is not written down. A square that overflows
+    float32 is infinite or NaN.
     """
     after = POOL.take(len(model))
-    if delta.is_sparse:
-        square = _by_halves(len(model), _sparse(model, base, delta, alpha, after))
+    if in_parts and delta.is_sparse:
+        square = _by_halves(len(model), _sparse(model, base, delta, alpha, after, None))
         return after, Displacement(model, base, delta), square
     moved = POOL.take(len(model))
-    square = _by_halves(len(model), _dense(model, base, delta, alpha, after, moved))
-    return after, moved, square
+    kernel = _sparse if delta.is_sparse else _dense
+    return after, moved, _by_halves(len(model), kernel(model, base, delta, alpha, after, moved))
 
 
 def _dense(
@@ -46,14 +46,18 @@ def _dense(
     return run
 
 
-def _sparse(model: Tensor, base: Tensor, delta: Tensor, alpha: float, after: Tensor) -> Kernel:
+def _sparse(
+    model: Tensor, base: Tensor, delta: Tensor, alpha: float, after: Tensor, moved: Tensor | None
+) -> Kernel:
     old, met, new = (v.numpy() for v in (model, base, after))
     places, values = delta.indices()[0].numpy(), delta.values().numpy()
 
     def run(part: slice, squares: Floats) -> None:
         low, high = np.searchsorted(places, (part.start, part.stop))
         few = places[low:high], values[low:high], part.start
-        kernels.mix_sparse(old[part], met[part], *few, np.float32(alpha), new[part], squares)
+        row = np.empty(kernels.LANES, np.float32)
+        way = row if moved is None else moved.numpy()[part]
+        kernels.mix_sparse(old[part], met[part], *few, np.float32(alpha), new[part], way, squares)
 
     return run
 

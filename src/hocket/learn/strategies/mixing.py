@@ -52,13 +52,21 @@ def mix(model: Tensor, base: Tensor, update: Update[Tensor], alpha: float | Tens
 
 
 def mix_and_measure(
-    model: Tensor, base: Tensor, update: Update[Tensor], alpha: float | Tensor
+    model: Tensor,
+    base: Tensor,
+    update: Update[Tensor],
+    alpha: float | Tensor,
+    *,
+    in_parts: bool = False,
 ) -> Mixed:
-    """As `mix`, and what the update would have moved the model by with alpha = 1."""
+    """As `mix`, and what the update would have moved the model by with alpha = 1.
+
+    `in_parts`: that of a sparse update of a long model need not be written down.
+    """
     if len(model) >= LONG and update.held is None and not isinstance(alpha, Tensor):
         from hocket.learn.strategies import long_mixing  # noqa: PLC0415 -- compiled then
 
-        return Mixed(*long_mixing.mix(model, base, update.delta, alpha))
+        return Mixed(*long_mixing.mix(model, base, update.delta, alpha, in_parts=in_parts))
     after, moved = POOL.take(len(model)), POOL.take(len(model))
 
     def work(blocks: Sequence[tuple[_Block, float | Tensor, Tensor]]) -> list[float]:
@@ -74,6 +82,12 @@ def mix_and_measure(
     blocks = list(zip(whole, _shares(alpha), places, strict=False))
     squares = by_two(work, blocks) if len(model) >= LONG else work(blocks)
     return Mixed(after, moved, math.fsum(squares))
+
+
+def make_ready(size: int) -> None:
+    """Compile what steps over a model of `size` values need, before the first one waits for it."""
+    if size >= LONG:
+        from hocket.learn.strategies import long_mixing  # noqa: F401, PLC0415 -- as above
 
 
 def square_of(update: Update[Tensor]) -> float:
