@@ -34,6 +34,8 @@ async def test_a_snapshot_between_two_pushes_of_one_batch_covers_the_first_only(
         owner, keeper = running.aggregator.owner, running.aggregator.keeper
         delta = fill(running.manifest, 0.1)
         first, second = (Pushed(Update(header(*who), delta)) for who in (("a", 1), ("b", 2)))
+        # The first snapshot of all has been saved: another would wait for it.
+        await until(lambda: keeper._saved is not None and not keeper._saving.locked())
         async with asyncio.TaskGroup() as group:  # all are in the owner's queue before it looks
             group.create_task(owner.handle(first))
             group.create_task(keeper._save_from(owner))
