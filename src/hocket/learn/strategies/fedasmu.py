@@ -170,11 +170,14 @@ class FedASMU:
         snapshot is not stored again.
         """
         devices = memory.devices
+        for name in memory.in_parts:
+            device = devices[name]
+            last = replace(device.last, moved=vector_of(device.last.moved))
+            devices[name] = replace(device, last=last)
         memory.in_parts = set()
-        moved: dict[str, Tensor] = {}
-        for name, device in devices.items():
-            moved[f"{_MOVED}{name}"] = vector = vector_of(device.last.moved)
-            devices[name] = replace(device, last=replace(device.last, moved=vector))
+        moved = {
+            f"{_MOVED}{name}": vector_of(device.last.moved) for name, device in devices.items()
+        }
         rows = [
             (c.lambda_, c.sigma, c.iota, last.moved_square, last.t, last.s, last.produced)
             for c, last in ((device.controls, device.last) for device in devices.values())
