@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from hocket.learn.inner import Floats
+from hocket.learn.rows import LINE, mix_lines, publish
 
 Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -18,6 +19,29 @@ LANES = 1024
 """Values side by side: each lane sums every 1024th square, so that no sum waits for another."""
 
 _VECTOR, _PLACES = "float32[::1]", "int64[::1]"
+
+NOTHING = np.float32(-0.0)
+"""Added to any value, it leaves every bit."""
+
+
+@njit()
+def _mix_row(
+    old: Floats,
+    met: Floats,
+    step: Floats,
+    alpha: np.float32,
+    new: Floats,
+    moved: Floats,
+    squares: Floats,
+) -> None:
+    """As `mix_dense`, of one row; `step` may be longer than `old`."""
+    mix_lines(old, met, step, alpha, new, moved, squares)
+    for lane in range(len(old) // LINE * LINE, len(old)):
+        value = (met[lane] - old[lane]) + step[lane]
+        if len(moved):
+            moved[lane] = value
+        new[lane] = old[lane] + alpha * value
+        squares[lane] += value * value
 
 
 @njit(f"void({', '.join([_VECTOR] * 3)}, float32, {', '.join([_VECTOR] * 3)})", nogil=True)
@@ -31,15 +55,11 @@ def mix_dense(
     squares: Floats,
 ) -> None:
     """Moved = (base - model) + delta; after = model + alpha moved; squares (LANES) += moved^2."""
-    for start in range(0, len(model), LANES):  # rows, or LLVM does not see that they vectorise
+    for start in range(0, len(model), LANES):
         old, met = model[start : start + LANES], base[start : start + LANES]
-        step, way = delta[start : start + LANES], moved[start : start + LANES]
-        new = after[start : start + LANES]
-        for lane in range(len(old)):
-            value = (met[lane] - old[lane]) + step[lane]
-            way[lane] = value
-            new[lane] = old[lane] + alpha * value
-            squares[lane] += value * value
+        step, new = delta[start : start + LANES], after[start : start + LANES]
+        _mix_row(old, met, step, alpha, new, moved[start : start + LANES], squares)
+    publish()
 
 
 @njit(
@@ -59,21 +79,21 @@ def mix_sparse(
 ) -> None:
     """As `mix_dense` for few `values` at `places` (ascending, counted from -`first`).
 
-    `moved` may be as short as a row (LANES): each then takes the place of the one before.
+    An empty `moved` is not written.
     """
+    step = np.full(LANES, NOTHING)
     next_ = 0
     for start in range(0, len(model), LANES):
         old, met = model[start : start + LANES], base[start : start + LANES]
-        new = after[start : start + LANES]
-        way = moved[start : start + LANES] if len(moved) == len(model) else moved
-        for lane in range(len(old)):
-            way[lane] = met[lane] - old[lane]
+        began = next_
         while next_ < len(places) and places[next_] - first < start + len(old):
-            way[places[next_] - first - start] += values[next_]
+            step[places[next_] - first - start] = values[next_]
             next_ += 1
-        for lane in range(len(old)):
-            new[lane] = old[lane] + alpha * way[lane]
-            squares[lane] += way[lane] * way[lane]
+        new = after[start : start + LANES]
+        _mix_row(old, met, step, alpha, new, moved[start : start + LANES], squares)
+        for at in range(began, next_):
+            step[places[at] - first - start] = NOTHING
+    publish()
 
 
 @njit(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hocket.core.strategy import Global
 from hocket.core.update import Applied, Outcome
+from hocket.learn import kernels
 from hocket.learn.hands import LONG
 from hocket.learn.inner import inner
 from hocket.learn.sparse import sparse_vector
@@ -75,6 +76,28 @@ def test_written_down_at_once_it_has_the_same_bits() -> None:
     assert torch.equal(at_once.moved, vector_of(waits.moved))
     assert torch.equal(at_once.after, waits.after)
     assert at_once.moved_square == waits.moved_square
+
+
+def test_a_zero_keeps_its_sign_where_nothing_is_added() -> None:
+    below = torch.full((SIZE,), -0.0)
+    for in_parts in (False, True):
+        found = mix_and_measure(torch.zeros(SIZE), below, push(FEW), 0.3, in_parts=in_parts)
+        moved = vector_of(found.moved)
+        assert moved[PLACES].ne(0).all()
+        moved[PLACES] = -0.0
+        assert np.signbit(moved.numpy()).all()
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 15, 16], ids=str)
+def test_vectors_may_begin_anywhere_in_memory(skipped: int) -> None:
+    """Torch and the pool begin with a line of the cache; a file that is mapped need not."""
+    model, base, delta = (v.numpy()[skipped:] for v in (MODEL, BASE, DELTA))
+    after, moved = (np.empty(SIZE, np.float32)[skipped:] for _ in range(2))
+    squares = np.zeros(kernels.LANES, np.float32)
+    kernels.mix_dense(model, base, delta, np.float32(0.3), after, moved, squares)
+    expected_after, expected_moved = expected(DELTA)
+    assert np.array_equal(after, expected_after[skipped:])
+    assert np.array_equal(moved, expected_moved[skipped:])
 
 
 @pytest.mark.parametrize("alpha", [0.3, torch.full((SIZE,), 0.3)], ids=["one", "of entries"])

@@ -55,8 +55,7 @@ def _sparse(
     def run(part: slice, squares: Floats) -> None:
         low, high = np.searchsorted(places, (part.start, part.stop))
         few = places[low:high], values[low:high], part.start
-        row = np.empty(kernels.LANES, np.float32)
-        way = row if moved is None else moved.numpy()[part]
+        way = np.empty(0, np.float32) if moved is None else moved.numpy()[part]
         kernels.mix_sparse(old[part], met[part], *few, np.float32(alpha), new[part], way, squares)
 
     return run
