@@ -11,7 +11,7 @@ import structlog
 from torch import Tensor
 
 from hocket.core.coordinator import Coordinator
-from hocket.core.events import Effect, Event
+from hocket.core.events import Effect, Event, VersionMade
 from hocket.errors import HocketError, Unavailable
 from hocket_aggregator.rules_failure import RulesFailure
 from hocket_aggregator.turn import Turn
@@ -29,12 +29,20 @@ class Job:
 
     work: Callable[[Core, Take], Any]
     heavy: bool
+    ahead: bool
+    """Need not wait until all that was done before has been handed over."""
     answer: asyncio.Future[Any] | None  # None: nobody waits
     before_telling: Callable[[], None] | None = None
     turns: list[Turn] = field(default_factory=list)
     result: Any = None
     error: Exception | None = None
     failure: RulesFailure | None = None
+
+    @property
+    def makes_versions(self) -> bool:
+        """Whether a version came of it."""
+        effects = (effect for turn in self.turns for effect in turn.effects)
+        return any(isinstance(effect, VersionMade) for effect in effects)
 
     def tell(self) -> None:
         """Have whoever asked hear what came of it."""

@@ -16,15 +16,14 @@ import structlog
 from torch import Tensor
 
 from hocket.core.clock import Clock
-from hocket.core.events import Effect, Event, Pushed, Settled, Tick, VersionMade
+from hocket.core.events import Effect, Event, Pushed, Settled, Tick
 from hocket.core.plain import compact_json, outcome_values
 from hocket.errors import HocketError, Unavailable
 from hocket.learn.digest import digest_of
 from hocket_aggregator.finishing import finished
+from hocket_aggregator.handing import Handing
 from hocket_aggregator.job import Core, Job, Take, shutting_down
 from hocket_aggregator.journal import AnyJournal
-from hocket_aggregator.journal.entries import Held
-from hocket_aggregator.journal.turns import entries_of
 from hocket_aggregator.journal.unjournalled import Unjournalled
 from hocket_aggregator.rules_failure import RulesFailure, doom
 from hocket_aggregator.telling import Telling
@@ -56,13 +55,18 @@ class Owner:
         counts: Iterable[Sink] = (),
         in_threads: bool = True,
     ) -> None:
-        self.newest_digest = digest_of(coordinator.newest.model)
         self._core = coordinator
         self._clock = clock
-        self._journal = journal or Unjournalled()
-        self._telling = Telling(self._journal, tuple(sinks))
-        self._counts = tuple(counts)
-        self._in_threads = in_threads  # false: the model is so small that handing over takes longer
+        journal = journal or Unjournalled()
+        self._telling = Telling(journal, tuple(sinks))
+        self._handing = Handing(
+            journal,
+            self._telling,
+            tuple(counts),
+            digest_of(coordinator.newest.model),
+            in_threads=in_threads,
+        )
+        self._in_threads = in_threads  # false: the model is so small that a thread takes longer
         self._jobs: asyncio.Queue[Job | None] = asyncio.Queue()  # None: look whether to end
         self._ending = False
         self._timer: asyncio.Task[None] | None = None
@@ -73,13 +77,19 @@ class Owner:
         self._is_sound = True
 
     @property
+    def newest_digest(self) -> str:
+        """That of the newest version, to work that does not run `ahead`."""
+        return self._handing.newest_digest
+
+    @property
     def is_sound(self) -> bool:
         """Whether the coordinator's state lasts, being what was told or will be once this ends."""
         return self._is_sound
 
     async def handle(self, event: Event[Tensor]) -> list[Effect[Tensor]]:
         """Have an event taken in; raises what the coordinator raised."""
-        return await self.transact(lambda _, take: take(event), heavy=isinstance(event, Pushed))
+        heavy = isinstance(event, Pushed)
+        return await self.transact(lambda _, take: take(event), heavy=heavy, ahead=True)
 
     async def read(self, look: Callable[[Core], R]) -> R:
         """Look at the coordinator between two events. What is returned must not change later."""
@@ -90,15 +100,17 @@ class Owner:
         work: Callable[[Core, Take], R],
         *,
         heavy: bool = False,
+        ahead: bool = False,
         before_telling: Callable[[], None] | None = None,
     ) -> R:
         """Run `work` with nothing in between; `heavy` work runs in a thread.
 
+        `ahead`: it may run before what was done earlier is in the journal and has its digests.
         `before_telling` is called when what was done before has been told, and this has not.
         A caller that is cancelled only stops waiting: the work is done, once, all the same.
         """
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._put(Job(work, heavy, answer, before_telling))
+        self._put(Job(work, heavy, ahead, answer, before_telling))
         return await answer
 
     def post(
@@ -115,7 +127,7 @@ class Owner:
                 take(event)
 
         with contextlib.suppress(Unavailable):
-            self._put(Job(work, heavy, answer=None))
+            self._put(Job(work, heavy, ahead=True, answer=None))
 
     async def run(self) -> None:
         """Own the coordinator until cancelled; work that has begun is finished and told first.
@@ -124,12 +136,14 @@ class Owner:
         rules broke over an event: no answer is given then that the journal does not hold.
         """
         working = asyncio.create_task(self._work_on())
+        handing = asyncio.create_task(self._handing.run())
         telling = asyncio.create_task(self._telling.run())
         try:
             try:
-                await asyncio.wait((working, telling), return_when=asyncio.FIRST_COMPLETED)
+                tasks = (working, handing, telling)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                failure = await finished(self._wind_up(working, telling))
+                failure = await finished(self._wind_up(working, handing, telling))
         finally:
             # In the step that raises, and not before: what comes of this must not fail before it.
             self._give_up()
@@ -137,15 +151,21 @@ class Owner:
             raise failure
 
     async def _wind_up(
-        self, working: asyncio.Task[None], telling: asyncio.Task[None]
+        self,
+        working: asyncio.Task[None],
+        handing: asyncio.Task[None],
+        telling: asyncio.Task[None],
     ) -> BaseException | None:
-        """End both; what made one of them fail."""
+        """End all; what made one of them fail."""
         self._ending = True
         self._jobs.put_nowait(None)
         await asyncio.wait((working,))
+        self._handing.end()
+        await asyncio.wait((handing,))
         self._telling.end()
         await asyncio.wait((telling,))
-        failures = [task.exception() for task in (telling, working) if not task.cancelled()]
+        tasks = (telling, handing, working)
+        failures = [task.exception() for task in tasks if not task.cancelled()]
         failure = next((failure for failure in failures if failure is not None), None)
         if failure is not None:
             self._is_sound = False
@@ -155,6 +175,7 @@ class Owner:
         """Have all who still wait hear that nothing comes of it, and whoever asks from now on."""
         self._closed = True
         self._telling.give_up()
+        self._handing.give_up()
         if self._latest is not None:
             self._latest.give_up()
         while not self._jobs.empty():
@@ -173,38 +194,24 @@ class Owner:
                 job = await self._jobs.get()
                 if job is not None:
                     self._latest = job
+                    if not job.ahead:
+                        await self._handing.all_handed()
                 if self._ending or job is None:
                     return
                 now, unix_s = self._clock.now(), self._clock.unix()
-                if job.heavy and self._in_threads:
+                in_thread = job.heavy and self._in_threads
+                if in_thread:
                     await asyncio.to_thread(self._work, job, now, unix_s)
-                    self._hand_over(job)
                 else:
                     self._work(job, now, unix_s)
-                    self._hand_over(job)
-                    if number % YIELD_EVERY == 0:  # a queue that is never empty does not
-                        await asyncio.sleep(0)
+                self._handing.put(job)
+                if job.failure is not None:
+                    raise job.failure.error
+                if not in_thread and number % YIELD_EVERY == 0:  # a full queue does not by itself
+                    await asyncio.sleep(0)
                 self._arm()
         finally:
             self._disarm()
-
-    def _hand_over(self, job: Job) -> None:
-        """Before the next job: a snapshot must find what it covers in the segments before it."""
-        for turn in job.turns:
-            for count in self._counts:
-                count(turn)
-        self._telling.put(job, self._append(job.turns))
-        if job.failure is not None:
-            raise job.failure.error
-
-    def _append(self, turns: Iterable[Turn]) -> int | None:
-        """Have the journal write what must last; the ticket of what must be synced, if any."""
-        ticket = None
-        for entry in (entry for turn in turns for entry in entries_of(turn)):
-            number = self._journal.append(entry)
-            if not isinstance(entry, Held):  # a hold that is lost costs a training, not an update
-                ticket = number
-        return ticket
 
     def _work(self, job: Job, now: float, unix_s: float) -> None:
         def take(event: Event[Tensor]) -> list[Effect[Tensor]]:
@@ -219,8 +226,6 @@ class Owner:
                 job.failure = RulesFailure.over(event, error, doomed)
                 job.turns.append(job.failure.turn(now, unix_s))
                 raise
-            for digest in turn.digests.values():
-                self.newest_digest = digest
             job.turns.append(turn)
             return effects
 
@@ -260,10 +265,7 @@ class Owner:
 
 def _turn(event: Event[Tensor], effects: list[Effect[Tensor]], now: float, unix_s: float) -> Turn:
     """What the rules made of an event. Raises ValueError for what cannot be written down."""
-    digests = {}
     for effect in effects:
-        if isinstance(effect, VersionMade):
-            digests[effect.made.version] = digest_of(effect.made.model)
-        elif isinstance(effect, Settled):
+        if isinstance(effect, Settled):
             compact_json(outcome_values(effect.outcome))
-    return Turn(event, tuple(effects), now, unix_s, digests)
+    return Turn(event, tuple(effects), now, unix_s)

@@ -57,7 +57,7 @@ class RulesFailure:
     def turn(self, now: float, unix_s: float) -> Turn:
         """The event, with the one effect that it is to have."""
         effects = () if self.given_up is None else (self.given_up,)
-        return Turn(self.event, effects, now, unix_s, {})
+        return Turn(self.event, effects, now, unix_s)
 
 
 def doom(core: Coordinator[Tensor, object], event: Event[Tensor]) -> Dropped | None:

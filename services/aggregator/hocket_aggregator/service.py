@@ -254,7 +254,7 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
             return version, model, exchanged
 
         if caller is None:
-            return await self._owner.transact(pick)
+            return await self._owner.transact(pick, ahead=True)
         return await self._admitted(caller, pick)
 
     async def _admitted(
@@ -265,12 +265,12 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
     ) -> R:
         """Run work for a device; one that the mirror does not know is looked up once."""
         try:
-            return await self._owner.transact(work, before_telling=before_telling)
+            return await self._owner.transact(work, ahead=True, before_telling=before_telling)
         except UnknownDevice:
             if self._roster is None:
                 raise
             await self._roster.look_up(caller)
-            return await self._owner.transact(work, before_telling=before_telling)
+            return await self._owner.transact(work, ahead=True, before_telling=before_telling)
 
     async def _marked(self, records: list[VersionRecord]) -> list[VersionRecord]:
         """The records, saying which versions can be pulled now."""

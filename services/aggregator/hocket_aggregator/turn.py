@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -19,7 +19,8 @@ class Turn:
     effects: tuple[Effect[Tensor], ...]
     now: float
     unix_s: float
-    digests: Mapping[Version, str]  # of the versions made
+    digests: Mapping[Version, str] = field(default_factory=dict)
+    """Of the versions made, once it is handed over."""
 
 
 Sink = Callable[[Turn], None]

@@ -186,9 +186,9 @@ class Intake:
     async def _admitted(self, header: UpdateHeader, work: Callable[[Core, Take], R]) -> R:
         """Run work for a device; one that the mirror does not know is looked up once."""
         try:
-            return await self._owner.transact(work)
+            return await self._owner.transact(work, ahead=True)
         except UnknownDevice:
             if self._roster is None:
                 raise
             await self._roster.look_up(header_caller(header))
-            return await self._owner.transact(work)
+            return await self._owner.transact(work, ahead=True)

@@ -1,0 +1,121 @@
+"""What was done goes on in order: its versions get their names, the journal gets it, then all hear.
+
+The name of a long model, its digest, takes a tenth of the time of the step that made it: the next
+step runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from hocket.core.events import VersionMade
+from hocket.learn.digest import digest_of
+from hocket_aggregator.job import Job, shutting_down
+from hocket_aggregator.journal import AnyJournal
+from hocket_aggregator.journal.entries import Held
+from hocket_aggregator.journal.turns import entries_of
+from hocket_aggregator.telling import Telling
+from hocket_aggregator.turn import Sink, Turn
+
+
+class Handing:
+    """Jobs that are done, handed over one after the other."""
+
+    def __init__(
+        self,
+        journal: AnyJournal,
+        telling: Telling,
+        counts: Sequence[Sink],
+        digest: str,
+        *,
+        in_threads: bool,
+    ) -> None:
+        self.newest_digest = digest  # of the newest version that was handed over
+        self._journal = journal
+        self._telling = telling
+        self._counts = counts
+        self._in_threads = in_threads  # false: a digest takes no time
+        self._done: asyncio.Queue[Job | None] = asyncio.Queue()
+        self._in_hand: Job | None = None
+        self._is_over = False
+        self._unhanded = 0
+        self._all_handed = asyncio.Event()
+        self._all_handed.set()
+
+    def put(self, job: Job) -> None:
+        """A job is done. Where nothing is to be waited for it is handed over at once."""
+        waits = self._unhanded > 0 or (self._in_threads and job.makes_versions)
+        if not waits and not self._is_over:
+            job.turns = _all_named(job.turns)
+            self._hand_over(job)
+            return
+        self._unhanded += 1
+        if not self._is_over:
+            self._all_handed.clear()
+        self._done.put_nowait(job)
+
+    async def all_handed(self) -> None:
+        """Return once all jobs put so far have been handed over; Unavailable if they never will."""
+        await self._all_handed.wait()
+        if self._is_over:
+            raise shutting_down()
+
+    def end(self) -> None:
+        """Nothing more will be put."""
+        self._done.put_nowait(None)
+
+    async def run(self) -> None:
+        """Hand over until the end."""
+        try:
+            while (job := await self._done.get()) is not None:
+                self._in_hand = job
+                if job.makes_versions:
+                    job.turns = await asyncio.to_thread(_all_named, job.turns)
+                self._hand_over(job)
+                self._in_hand = None
+                self._unhanded -= 1
+                if not self._unhanded:
+                    self._all_handed.set()
+        finally:
+            self._is_over = True
+            self._all_handed.set()
+
+    def give_up(self) -> None:
+        """Have all that were not handed over hear that nothing comes of it any more."""
+        if self._in_hand is not None:
+            self._in_hand.give_up()
+        while not self._done.empty():
+            job = self._done.get_nowait()
+            if job is not None:
+                job.give_up()
+
+    def _hand_over(self, job: Job) -> None:
+        for turn in job.turns:
+            for digest in turn.digests.values():
+                self.newest_digest = digest
+            for count in self._counts:
+                count(turn)
+        self._telling.put(job, self._append(job.turns))
+
+    def _append(self, turns: Iterable[Turn]) -> int | None:
+        """Have the journal write what must last; the ticket of what must be synced, if any."""
+        ticket = None
+        for entry in (entry for turn in turns for entry in entries_of(turn)):
+            number = self._journal.append(entry)
+            if not isinstance(entry, Held):  # a hold that is lost costs a training, not an update
+                ticket = number
+        return ticket
+
+
+def _all_named(turns: Iterable[Turn]) -> list[Turn]:
+    return [_named(turn) for turn in turns]
+
+
+def _named(turn: Turn) -> Turn:
+    """With the digests of the versions that it made."""
+    made = [effect.made for effect in turn.effects if isinstance(effect, VersionMade)]
+    if not made:
+        return turn
+    return replace(turn, digests={each.version: digest_of(each.model) for each in made})
