@@ -39,6 +39,7 @@ class Held:
     inside: int = 0
     most_inside: int = 0
     steps: int = 0
+    threads: list[str] = field(default_factory=list)
     kind: str = "held"
 
     def init(self, model: Tensor) -> None:
@@ -52,6 +53,7 @@ class Held:
         base: Tensor,  # noqa: ARG002 -- the protocol's
     ) -> Step[Tensor, None]:
         self.inside += 1
+        self.threads.append(threading.current_thread().name)
         self.most_inside = max(self.most_inside, self.inside)
         assert self.go.wait(LIMIT_S)
         self.inside -= 1

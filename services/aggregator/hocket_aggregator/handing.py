@@ -1,17 +1,14 @@
 """What was done goes on in order: its versions get their names, the journal gets it, then all hear.
 
-The name of a long model, its digest, takes a tenth of the time of the step that made it: the next
-step runs meanwhile.
+The name of a long model, its digest, takes a tenth of the time of the step that made it: where a
+next step waits already, it runs meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
-from hocket.core.events import VersionMade
-from hocket.learn.digest import digest_of
 from hocket_aggregator.job import Job, shutting_down
 from hocket_aggregator.journal import AnyJournal
 from hocket_aggregator.journal.entries import Held
@@ -46,9 +43,9 @@ class Handing:
 
     def put(self, job: Job) -> None:
         """A job is done. Where nothing is to be waited for it is handed over at once."""
-        waits = self._unhanded > 0 or (self._in_threads and job.makes_versions)
+        waits = self._unhanded > 0 or (self._in_threads and not job.is_named)
         if not waits and not self._is_over:
-            job.turns = _all_named(job.turns)
+            job.name()
             self._hand_over(job)
             return
         self._unhanded += 1
@@ -71,8 +68,8 @@ class Handing:
         try:
             while (job := await self._done.get()) is not None:
                 self._in_hand = job
-                if job.makes_versions:
-                    job.turns = await asyncio.to_thread(_all_named, job.turns)
+                if not job.is_named:
+                    await asyncio.to_thread(job.name)
                 self._hand_over(job)
                 self._in_hand = None
                 self._unhanded -= 1
@@ -107,15 +104,3 @@ class Handing:
             if not isinstance(entry, Held):  # a hold that is lost costs a training, not an update
                 ticket = number
         return ticket
-
-
-def _all_named(turns: Iterable[Turn]) -> list[Turn]:
-    return [_named(turn) for turn in turns]
-
-
-def _named(turn: Turn) -> Turn:
-    """With the digests of the versions that it made."""
-    made = [effect.made for effect in turn.effects if isinstance(effect, VersionMade)]
-    if not made:
-        return turn
-    return replace(turn, digests={each.version: digest_of(each.model) for each in made})

@@ -11,7 +11,7 @@ import structlog
 from torch import Tensor
 
 from hocket.core.coordinator import Coordinator
-from hocket.core.events import Effect, Event, VersionMade
+from hocket.core.events import Effect, Event
 from hocket.errors import HocketError, Unavailable
 from hocket_aggregator.rules_failure import RulesFailure
 from hocket_aggregator.turn import Turn
@@ -39,10 +39,13 @@ class Job:
     failure: RulesFailure | None = None
 
     @property
-    def makes_versions(self) -> bool:
-        """Whether a version came of it."""
-        effects = (effect for turn in self.turns for effect in turn.effects)
-        return any(isinstance(effect, VersionMade) for effect in effects)
+    def is_named(self) -> bool:
+        """Whether each version that came of it has its digest."""
+        return all(turn.is_named for turn in self.turns)
+
+    def name(self) -> None:
+        """Give them theirs. For a long model that takes a while."""
+        self.turns = [turn.named() for turn in self.turns]
 
     def tell(self) -> None:
         """Have whoever asked hear what came of it."""

@@ -233,6 +233,8 @@ class Owner:
             job.result = job.work(self._core, take)
         except Exception as error:  # noqa: BLE001 -- whoever asked gets it
             job.error = error
+        if self._jobs.empty():  # nothing could be done meanwhile
+            job.name()
 
     def _put(self, job: Job) -> None:
         if self._closed:
