@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from hocket_aggregator.job import Job, shutting_down
 from hocket_aggregator.journal import AnyJournal
@@ -15,6 +16,9 @@ from hocket_aggregator.journal.entries import Held
 from hocket_aggregator.journal.turns import entries_of
 from hocket_aggregator.telling import Telling
 from hocket_aggregator.turn import Sink, Turn
+
+_NAMER = ThreadPoolExecutor(1, thread_name_prefix="digest")
+"""Its own, so that no digest waits for bodies that are decoded or models that are encoded."""
 
 
 class Handing:
@@ -66,15 +70,8 @@ class Handing:
     async def run(self) -> None:
         """Hand over until the end."""
         try:
-            while (job := await self._done.get()) is not None:
-                self._in_hand = job
-                if not job.is_named:
-                    await asyncio.to_thread(job.name)
-                self._hand_over(job)
-                self._in_hand = None
-                self._unhanded -= 1
-                if not self._unhanded:
-                    self._all_handed.set()
+            while await self._hand_next():
+                pass
         finally:
             self._is_over = True
             self._all_handed.set()
@@ -87,6 +84,20 @@ class Handing:
             job = self._done.get_nowait()
             if job is not None:
                 job.give_up()
+
+    async def _hand_next(self) -> bool:
+        """A method, so that no job's vectors stay while it waits for another."""
+        job = self._in_hand = await self._done.get()
+        if job is None:
+            return False
+        if not job.is_named:
+            await asyncio.get_running_loop().run_in_executor(_NAMER, job.name)
+        self._hand_over(job)
+        self._in_hand = None
+        self._unhanded -= 1
+        if not self._unhanded:
+            self._all_handed.set()
+        return True
 
     def _hand_over(self, job: Job) -> None:
         for turn in job.turns:

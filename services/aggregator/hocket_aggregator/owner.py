@@ -16,10 +16,10 @@ import structlog
 from torch import Tensor
 
 from hocket.core.clock import Clock
-from hocket.core.events import Effect, Event, Pushed, Settled, Tick
+from hocket.core.events import Effect, Event, Pushed, Settled, Tick, VersionMade
 from hocket.core.plain import compact_json, outcome_values
 from hocket.errors import HocketError, Unavailable
-from hocket.learn.digest import digest_of
+from hocket.learn.digest import digest_of, octets_of
 from hocket_aggregator.finishing import finished
 from hocket_aggregator.handing import Handing
 from hocket_aggregator.job import Core, Job, Take, shutting_down
@@ -270,4 +270,6 @@ def _turn(event: Event[Tensor], effects: list[Effect[Tensor]], now: float, unix_
     for effect in effects:
         if isinstance(effect, Settled):
             compact_json(outcome_values(effect.outcome))
+        elif isinstance(effect, VersionMade):
+            octets_of(effect.made.model)
     return Turn(event, tuple(effects), now, unix_s)

@@ -274,7 +274,8 @@ class AggregatorService(pb_grpc.AggregatorServiceServicer):
 
     async def _marked(self, records: list[VersionRecord]) -> list[VersionRecord]:
         """The records, saying which versions can be pulled now."""
-        retained = set(await self._owner.read(lambda core: core.versions.retained))
+        look = self._owner.transact(lambda core, _: core.versions.retained, ahead=True)
+        retained = set(await look)
         return [replace(record, retained=record.version in retained) for record in records]
 
 

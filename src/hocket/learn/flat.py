@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from hocket.core.manifest import Manifest, TensorSpec
 from hocket.errors import ModelError, ShapeMismatch
-from hocket.learn.pool import POOL
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -45,9 +44,8 @@ def manifest_of(module: nn.Module) -> Manifest:
 @torch.no_grad()
 def flatten(module: nn.Module) -> Tensor:
     """Copy the module's tensors into one vector, float32 of shape (manifest.size,)."""
-    size = manifest_of(module).size
-    tensors = [tensor.reshape(-1) for _, tensor in _named_tensors(module)]
-    return torch.cat(tensors, out=POOL.take(size))
+    manifest_of(module)
+    return torch.cat([tensor.reshape(-1) for _, tensor in _named_tensors(module)])
 
 
 @torch.no_grad()

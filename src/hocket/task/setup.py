@@ -30,6 +30,7 @@ from hocket.learn.data import Examples
 from hocket.learn.flat import flatten, manifest_of
 from hocket.learn.layout import laid_out, layout_for
 from hocket.learn.norms import statistics_of, with_statistics
+from hocket.learn.pool import POOL
 from hocket.learn.strategies import rule_of
 from hocket.learn.submodels.head import Head
 from hocket.learn.submodels.layout import ChannelGraph
@@ -166,7 +167,9 @@ def set_up(task: Task) -> Setup:
     )
     static = task.training.norm == "static"
     statistics = statistics_of(module, manifest) if static else frozenset[str]()
-    return Setup(task, terms, rules, graph, flatten(module), blueprint.head, statistics)
+    values = flatten(module)
+    first = POOL.take(len(values)).copy_(values)  # as every version after it
+    return Setup(task, terms, rules, graph, first, blueprint.head, statistics)
 
 
 def typical_bytes(codec: AnyCodec, manifest: Manifest) -> int:

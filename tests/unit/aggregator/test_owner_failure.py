@@ -60,11 +60,14 @@ class Owned:
         return self.task.exception()
 
 
+SOUND = Fragile()
+
+
 @asynccontextmanager
-async def owning() -> AsyncIterator[Owned]:
+async def owning(rule: Fragile = SOUND) -> AsyncIterator[Owned]:
     """An owner whose devices a, b and c hold version 1."""
     rules = CoordinatorRules(pace=Concurrent(1), selection=Uniform(), work=WORK)
-    core: Core = Coordinator.begin(rules, Fragile(), Global(torch.zeros(2)))
+    core: Core = Coordinator.begin(rules, rule, Global(torch.zeros(2)))
     journal, turns = Kept(), list[Turn]()
     owner = Owner(core, ManualClock(), [turns.append], journal)
     task = asyncio.ensure_future(owner.run())
@@ -115,6 +118,17 @@ async def test_an_answer_that_was_given_before_stays() -> None:
             await owned.owner.handle(pushed("a"))
         assert owned.journal.outcomes == [Applied(Version(2), 1.0, 0)]
         assert isinstance(await owned.end(), RulesFailed)
+
+
+async def test_a_model_that_can_have_no_digest_is_the_rules_failure() -> None:
+    """Or its update would be pushed again, and end every life."""
+    async with owning(Fragile(strided=True)) as owned:
+        with pytest.raises(Unavailable):
+            await owned.owner.handle(pushed("a", POISON))
+        assert isinstance(await owned.end(), RulesFailed)
+        (given_up,) = owned.journal.outcomes
+        assert isinstance(given_up, Dropped)
+        assert given_up.reason is DropReason.RULES_FAILED
 
 
 def broken_rule(*_: object) -> list[object]:
