@@ -206,6 +206,16 @@ async def test_records_gather_for_a_moment_unless_a_reader_waits(running: Runnin
     assert await running.stored() == 101
 
 
+async def test_whole_groups_are_saved_without_a_pause(running: Running) -> None:
+    """Else more records than a group holds in that time would pile up for ever."""
+    await running.clock.advance(1.0)
+    began = len(running.disk.attempts)
+    running.make(3 * MAX_GROUP)  # of two records each
+    async with asyncio.timeout(LIMIT_S):
+        while len(running.disk.attempts) < began + 6:
+            await settle()
+
+
 async def test_the_status_is_saved_now_and_then_and_not_with_each_record(running: Running) -> None:
     for _ in range(30):
         running.make()

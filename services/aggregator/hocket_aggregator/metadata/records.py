@@ -28,7 +28,9 @@ log = structlog.get_logger()
 
 PAGE = 500
 MAX_GROUP = 200  # records saved together: 10 ms of the event loop
-GROUP_EVERY_S = 0.05  # unless a reader waits: the disk is the journal's first of all
+GROUP_EVERY_S = 0.2
+"""Unless a reader waits, or a whole group does: the disk is the journal's first of all, and each
+group costs two statements that are compiled anew, and a sync."""
 PATIENCE_S = 10.0  # how long a reader waits for a slow disk
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0  # between attempts to save
 STATUS_EVERY_S = 5.0
@@ -240,8 +242,8 @@ class Records:
                     await self._let_gather()
 
     async def _let_gather(self) -> None:
-        """Each group costs a sync, so records may become a few; a reader ends the wait."""
-        if self._waiting:
+        """Records may become a few before they are saved; a reader ends the wait."""
+        if self._waiting or len(self._pending) >= MAX_GROUP:
             return
         self._wanted.clear()
         until = self._clock.now() + GROUP_EVERY_S
