@@ -77,9 +77,8 @@ def mix_and_measure(
             squares.append(inner(place, place))
         return squares
 
-    places = torch.split(moved, _BLOCK)
     whole = _blocks(model, base, update, after)
-    blocks = list(zip(whole, _shares(alpha), places, strict=False))
+    blocks = list(zip(whole, _shares(alpha), _cut(moved), strict=False))
     squares = by_two(work, blocks) if len(model) >= LONG else work(blocks)
     return Mixed(after, moved, math.fsum(squares))
 

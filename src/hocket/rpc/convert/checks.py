@@ -24,12 +24,21 @@ _DEVICE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_ID}}}")
 E = TypeVar("E", bound=IntEnum)
 
 
+def refused(field: str, value: object, wanted: str) -> InvalidRequest:
+    """The error that says which field must be what.
+
+    A message has hundreds of fields (a payload of ResNet18, 500): what is checked most does not
+    even put together what would be `wanted` before something is wrong.
+    """
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return InvalidRequest(f"{field} is {shown}: it must be {wanted}", field=field)
+
+
 def require(ok: bool, field: str, value: object, wanted: str) -> None:
     """Raise InvalidRequest unless `ok`; the message says which field must be what."""
     if not ok:
-        shown = repr(value)
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-        raise InvalidRequest(f"{field} is {shown}: it must be {wanted}", field=field)
+        raise refused(field, value, wanted)
 
 
 def present(field: str, ok: bool) -> None:
@@ -53,8 +62,8 @@ def line(field: str, value: str, longest: int) -> str:
 
 def name(field: str, value: str, longest: int) -> str:
     """Printable text of 1 to `longest` characters."""
-    fine = 1 <= len(value) <= longest and value.isprintable()
-    require(fine, field, value, f"1 to {longest} printable characters")
+    if not (1 <= len(value) <= longest and value.isprintable()):
+        raise refused(field, value, f"1 to {longest} printable characters")
     return value
 
 
@@ -81,7 +90,8 @@ def labels(field: str, value: Mapping[str, str]) -> dict[str, str]:
 
 def count(field: str, value: int, least: int = 0, most: int = LARGEST_COUNT) -> int:
     """A whole number in `least` to `most`."""
-    require(least <= value <= most, field, value, f"a whole number in {least} to {most}")
+    if not least <= value <= most:
+        raise refused(field, value, f"a whole number in {least} to {most}")
     return value
 
 
@@ -127,9 +137,11 @@ def positive_share(field: str, value: float) -> float:
 
 def member(field: str, value: int, kind: type[E]) -> E:
     """A named value of an enum; UNSPECIFIED and unknown numbers are refused."""
-    known = ", ".join(f"{each.name} ({each.value})" for each in kind)
-    require(value in set(kind), field, value, f"one of {known}")
-    return kind(value)
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(f"{each.name} ({each.value})" for each in kind)
+        raise refused(field, value, f"one of {known}") from None
 
 
 def page_size(value: int) -> int:

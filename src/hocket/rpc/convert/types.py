@@ -212,9 +212,10 @@ def _tensor_header(where: str, message: pb.TensorHeader) -> TensorHeader:
 def _shape(where: str, dims: Iterable[int]) -> tuple[int, ...]:
     """At most 8 dimensions whose product, counting empty ones as 1, stays within 2**40."""
     shape = tuple(dims)
-    checks.require(len(shape) <= MAX_DIMS, where, shape, f"of at most {MAX_DIMS} dimensions")
-    values = math.prod(max(1, dim) for dim in shape)
-    checks.require(values <= MAX_VALUES, where, shape, f"of at most {MAX_VALUES} values")
+    if len(shape) > MAX_DIMS:
+        raise checks.refused(where, shape, f"of at most {MAX_DIMS} dimensions")
+    if math.prod([dim or 1 for dim in shape]) > MAX_VALUES:
+        raise checks.refused(where, shape, f"of at most {MAX_VALUES} values")
     return shape
 
 
