@@ -210,9 +210,12 @@ async def test_whole_groups_are_saved_without_a_pause(running: Running) -> None:
     """Else more records than a group holds in that time would pile up for ever."""
     await running.clock.advance(1.0)
     began = len(running.disk.attempts)
+    running.make()
+    await in_time(running.records.flush())
+    await settle()  # a pause has begun
     running.make(3 * MAX_GROUP)  # of two records each
     async with asyncio.timeout(LIMIT_S):
-        while len(running.disk.attempts) < began + 6:
+        while len(running.disk.attempts) < began + 7:
             await settle()
 
 

@@ -59,7 +59,7 @@ class Records:
         self._put = 0  # entries put so far
         self._saved = 0
         self._work = asyncio.Event()
-        self._wanted = asyncio.Event()  # a reader waits
+        self._wanted = asyncio.Event()  # a reader waits, or a whole group does
         self._changed = asyncio.Event()  # since the status was saved
         self._trouble: HocketError | None = None  # why the last save failed; None while one runs
         self._failing = False
@@ -224,6 +224,8 @@ class Records:
         self._put += 1
         self._work.set()
         self._changed.set()
+        if len(self._pending) >= MAX_GROUP:
+            self._wanted.set()
 
     async def _save_records(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -242,7 +244,7 @@ class Records:
                     await self._let_gather()
 
     async def _let_gather(self) -> None:
-        """Records may become a few before they are saved; a reader ends the wait."""
+        """Records may become a few first, unless a reader waits or a whole group does."""
         if self._waiting or len(self._pending) >= MAX_GROUP:
             return
         self._wanted.clear()
