@@ -44,7 +44,7 @@ def manifest_of(module: nn.Module) -> Manifest:
 @torch.no_grad()
 def flatten(module: nn.Module) -> Tensor:
     """Copy the module's tensors into one vector, float32 of shape (manifest.size,)."""
-    manifest_of(module)
+    manifest_of(module)  # raises for what a vector cannot hold
     return torch.cat([tensor.reshape(-1) for _, tensor in _named_tensors(module)])
 
 

@@ -214,7 +214,7 @@ def _shape(where: str, dims: Iterable[int]) -> tuple[int, ...]:
     shape = tuple(dims)
     if len(shape) > MAX_DIMS:
         raise checks.refused(where, shape, f"of at most {MAX_DIMS} dimensions")
-    if math.prod([dim or 1 for dim in shape]) > MAX_VALUES:
+    if math.prod(max(1, dim) for dim in shape) > MAX_VALUES:
         raise checks.refused(where, shape, f"of at most {MAX_VALUES} values")
     return shape
 
